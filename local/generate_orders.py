@@ -1,0 +1,83 @@
+"""Weeks of orders that nobody placed: for a first run, for tests, and for trying what the gates refuse.
+
+Each product has a base time and a slope. The hours of an order are base + slope x orders placed that day + normal
+noise, with a floor at zero, so a straight line per product is the right model and NOISE_HOURS the least error that
+any model can reach.
+"""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from pipeline.names import dataset_key
+from pipeline.orders import HOURS, ORDERS, PRODUCT
+
+ORDERS_A_WEEK = 1_000
+MOST_ORDERS_A_DAY = 200
+NOISE_HOURS = 0.75  # standard deviation
+
+
+@dataclass(frozen=True)
+class Product:
+    """How a product's hours to dispatch come about: hours with no order before it, and hours more for each."""
+
+    code: str
+    base: float
+    slope: float
+
+
+PRODUCTS = (
+    Product("SKU001", 1.0, 0.03),
+    Product("SKU002", 2.5, 0.05),
+    Product("SKU003", 6.0, 0.02),
+    Product("SKU004", 9.0, 0.06),
+    Product("SKU005", 16.0, 0.04),
+)
+
+
+def generate_week(
+    seed: int, rows: int = ORDERS_A_WEEK, drift: float = 0.0, products: Sequence[Product] = PRODUCTS
+) -> pd.DataFrame:
+    """A week of about `rows` orders; `drift` is the share by which every hour is longer than PRODUCTS says."""
+    rng = np.random.default_rng(seed)
+    rows = rng.poisson(rows)
+    which = rng.integers(len(products), size=rows)
+    base, slope = (np.array([getattr(product, name) for product in products]) for name in ("base", "slope"))
+    orders = rng.integers(0, MOST_ORDERS_A_DAY, size=rows, endpoint=True)
+    hours = (base[which] + slope[which] * orders) * (1 + drift) + rng.normal(0, NOISE_HOURS, size=rows)
+    return pd.DataFrame(
+        {
+            HOURS: np.maximum(hours, 0.0).round(3),
+            ORDERS: orders,
+            PRODUCT: np.array([product.code for product in products])[which],
+        }
+    )
+
+
+def to_csv(orders: pd.DataFrame) -> bytes:
+    """The file as the data team would write it."""
+    return orders.to_csv(index=False, lineterminator="\n").encode()
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Write one week to a file."""
+    parser = argparse.ArgumentParser(prog="python -m local.generate_orders", description=__doc__)
+    parser.add_argument("--folder", type=Path, default=Path(), help="where to write the file (default: here)")
+    parser.add_argument("--rows", type=int, default=ORDERS_A_WEEK, help="about how many orders (default: %(default)s)")
+    parser.add_argument("--seed", type=int, default=1, help="the same seed gives the same week (default: %(default)s)")
+    parser.add_argument("--drift", type=float, default=0.0, help="share by which all hours are longer (default: 0)")
+    args = parser.parse_args(arguments)
+    path = args.folder / Path(dataset_key(datetime.now(UTC))).name
+    path.write_bytes(to_csv(generate_week(args.seed, args.rows, args.drift)))
+    print(path)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,187 @@
+"""The main job on this machine: S3, a week of orders, then bodywork.yaml's DAG, up to a service that answers.
+
+What lies on S3 stays for the next run, which adds a newer week and trains again.
+"""
+
+import argparse
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+from datetime import UTC, datetime, timedelta
+from types import FrameType
+from typing import TYPE_CHECKING
+
+import boto3
+
+from local import stages
+from local.generate_orders import generate_week, to_csv
+from local.s3_server import HOST, Ports, S3ServerError, client_settings, s3_server, stop
+from pipeline.names import DATASETS, dataset_key, parse_dataset_key
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
+
+DATA = stages.ROOT / ".s3data"
+FREE_BYTES = 1_000_000_000  # what SeaweedFS wants for its volumes before it takes an object
+WEEK = timedelta(days=7)
+STOP_SECONDS = 15  # the service's own limit for what is in flight is 10
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+class LocalRunError(Exception):
+    """The run cannot go on; the message is what the user is told."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run until Ctrl-C; 0 after that, 1 if something kept the service from answering."""
+    args = _parse(arguments)
+    for sig in SIGNALS:
+        signal.signal(sig, _interrupt)
+    try:
+        _run(args.weeks, args.drift)
+    except KeyboardInterrupt:
+        print("Stopped. What lies on S3 stays in .s3data for the next run.", flush=True)
+        return 0
+    except (LocalRunError, S3ServerError, OSError) as error:
+        print(f"ERROR: {error}", file=sys.stderr)
+        return 1
+    return 1
+
+
+def _run(weeks: int, drift: float) -> None:
+    dag = stages.read_dag()
+    bucket = dag[0][0].args[0]
+    for stage in (stage for step in dag for stage in step if stage.service):
+        _check_port(stage)
+    free = shutil.disk_usage(stages.ROOT).free
+    if free < FREE_BYTES:
+        raise LocalRunError(f"{free / 1e9:.1f} GB are free on this disk, the S3 server wants {FREE_BYTES / 1e9:.0f} GB")
+    with ExitStack() as until_stopped:
+        with _step(f"S3: SeaweedFS on {HOST}:{Ports().s3}, its data in {DATA.name}/"):
+            environment = until_stopped.enter_context(s3_server(DATA, bucket, Ports()))
+        environment["GIT_COMMIT_HASH"] = _git_commit()
+        _upload_weeks(bucket, environment, weeks, drift)
+        services = []
+        for stage in (stage for step in dag for stage in step):
+            if stage.batch:
+                _run_batch(stage, environment)
+            else:
+                services.append(_start_service(stage, environment, until_stopped))
+        print(_WHAT_TO_TRY, flush=True)
+        while all(service.poll() is None for service in services):
+            time.sleep(0.2)
+    raise LocalRunError("the service ended by itself, its log is above")
+
+
+_WHAT_TO_TRY = f"""
+Try it:
+
+    curl -s http://{HOST}:8000/api/v0.1/time_to_dispatch \\
+        -H 'Content-Type: application/json' -d '{{"product_code": "SKU001", "orders_placed": 112}}'
+
+or look at http://{HOST}:8000/docs. Ctrl-C stops everything.
+"""
+
+
+def _upload_weeks(bucket: str, environment: dict[str, str], weeks: int, drift: float) -> None:
+    client: S3Client = boto3.client("s3", **client_settings(environment))  # type: ignore[call-overload] # kwargs
+    pages = client.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=DATASETS)
+    keys = [entry["Key"] for page in pages for entry in page.get("Contents", [])]
+    there = [dataset.timestamp for dataset in map(parse_dataset_key, keys) if dataset]
+    newest = next_timestamp(there, datetime.now(UTC))
+    for number in range(weeks):
+        timestamp = newest - WEEK * (weeks - 1 - number)
+        if timestamp in there:
+            continue
+        key = dataset_key(timestamp)
+        with _step(f"orders: {key}, generated"):
+            orders = generate_week(seed=int(timestamp.timestamp()), drift=drift * (len(there) + number))
+            client.put_object(Bucket=bucket, Key=key, Body=to_csv(orders), ContentType="text/csv")
+
+
+def next_timestamp(there: Sequence[datetime], now: datetime) -> datetime:
+    """When the next dataset is dated: last Friday at 23:00 UTC as the data team does it, or now if that is there."""
+    friday = (now - timedelta(days=(now.weekday() - 4) % 7)).replace(hour=23, minute=0, second=0, microsecond=0)
+    if friday > now:
+        friday -= WEEK
+    return friday if not there or max(there) < friday else now.replace(microsecond=0)
+
+
+def _run_batch(stage: stages.Stage, environment: dict[str, str]) -> None:
+    with _step(f"stage {stage.name}", its_own_lines=True):
+        code = stages.run_batch(stage, environment)
+        if code:
+            raise LocalRunError(f"stage {stage.name} ended with exit code {code}, its log is above")
+
+
+def _start_service(
+    stage: stages.Stage, environment: dict[str, str], until_stopped: ExitStack
+) -> "subprocess.Popen[bytes]":
+    assert stage.service is not None
+    with _step(f"stage {stage.name} on {HOST}:{stage.service['port']}", its_own_lines=True):
+        # bodywork.yaml's arguments make it listen to the whole network, as a pod must and a laptop must not
+        process = stages.start(stage, environment, ["--host", HOST])
+        until_stopped.callback(stop, process, signal.SIGINT, STOP_SECONDS)
+        deadline = time.monotonic() + stage.service["max_startup_time_seconds"]
+        while time.monotonic() < deadline:
+            if process.poll() is not None:
+                raise LocalRunError(f"stage {stage.name} ended with exit code {process.returncode}, its log is above")
+            with suppress(OSError), socket.create_connection((HOST, stage.service["port"]), timeout=1):
+                return process
+            time.sleep(0.05)
+    raise LocalRunError(f"stage {stage.name} did not open its port in {stage.service['max_startup_time_seconds']} s")
+
+
+def _check_port(stage: stages.Stage) -> None:
+    assert stage.service is not None
+    port = stage.service["port"]
+    try:
+        socket.create_server((HOST, port)).close()
+    except OSError as error:
+        raise LocalRunError(f"port {port} on {HOST}, which {stage.name} needs: {error.strerror}") from error
+
+
+def _git_commit() -> str:
+    """The short hash that Bodywork gives a stage; `unknown` without git or outside a repository."""
+    with suppress(OSError, subprocess.CalledProcessError):
+        command = ["git", "rev-parse", "--short", "HEAD"]
+        return subprocess.check_output(command, cwd=stages.ROOT, text=True, stderr=subprocess.DEVNULL).strip()
+    return "unknown"
+
+
+@contextmanager
+def _step(what: str, its_own_lines: bool = False) -> Iterator[None]:
+    """Say what is done and, when it is done, how long it took: on one line, or around the lines of what is run."""
+    start = time.monotonic()
+    print(f"==> {what} ", end="\n" if its_own_lines else "... ", flush=True)
+    try:
+        yield
+    except BaseException:
+        print("failed", flush=True)
+        raise
+    print(f"{f'==> {what}: ' if its_own_lines else ''}done in {time.monotonic() - start:.1f} s", flush=True)
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    """End the run once: the clean-up itself is not interrupted."""
+    for sig in SIGNALS:
+        signal.signal(sig, signal.SIG_IGN)
+    raise KeyboardInterrupt
+
+
+def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m local.run", description=__doc__)
+    parser.add_argument("--weeks", type=int, default=1, help="how many weeks to upload (default: %(default)s)")
+    parser.add_argument(
+        "--drift", type=float, default=0.0, help="share by which hours grow from week to week (default: %(default)s)"
+    )
+    return parser.parse_args(arguments)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,133 @@
+"""SeaweedFS, a real S3 server, on loopback: with credentials, without telemetry, its data in one folder."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import boto3
+from botocore.config import Config
+from botocore.exceptions import BotoCoreError, ClientError
+
+HOST = "127.0.0.1"
+ACCESS_KEY = "time-to-dispatch"
+SECRET_KEY = "not-a-secret-only-on-loopback"
+START_SECONDS = 30
+GRPC_OFFSET = 10_000  # every one of SeaweedFS's ports has a second one this much higher
+
+
+class S3ServerError(Exception):
+    """The S3 server did not start."""
+
+
+@dataclass(frozen=True)
+class Ports:
+    """The ports of SeaweedFS's parts; each also needs the one GRPC_OFFSET higher."""
+
+    s3: int = 8333
+    filer: int = 8888
+    master: int = 9333
+    volume: int = 9340
+    admin: int = 23646
+
+
+@contextmanager
+def s3_server(folder: Path, bucket: str, ports: Ports) -> Iterator[dict[str, str]]:
+    """Run the server with one bucket, and yield the environment that a client of it needs; S3ServerError if it fails.
+
+    What lies in the folder stays there, and is served again the next time.
+    """
+    for port in vars(ports).values():
+        _check_free(port)
+    folder.mkdir(parents=True, exist_ok=True)
+    environment = {
+        "AWS_ACCESS_KEY_ID": ACCESS_KEY,
+        "AWS_SECRET_ACCESS_KEY": SECRET_KEY,
+        "AWS_ENDPOINT_URL": f"http://{HOST}:{ports.s3}",
+        "AWS_DEFAULT_REGION": "us-east-1",
+    }
+    log_path = folder / "seaweedfs.log"
+    with log_path.open("wb") as log:
+        process = subprocess.Popen(
+            [
+                Path(sys.executable).with_name("weed"),
+                "mini",
+                f"-dir={folder}",
+                f"-bucket={bucket}",
+                f"-ip={HOST}",
+                f"-ip.bind={HOST}",
+                f"-s3.port={ports.s3}",
+                f"-filer.port={ports.filer}",
+                f"-master.port={ports.master}",
+                f"-volume.port={ports.volume}",
+                f"-admin.port={ports.admin}",
+                "-master.telemetry=false",
+                "-s3.autoCreateBucket=false",
+                "-webdav=false",
+                "-admin.ui=false",
+                "-s3.port.iceberg=0",
+                "-s3.port.lance=0",
+            ],
+            env={**os.environ, **environment},
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+    try:
+        _wait_until_it_answers(process, environment, bucket, log_path)
+        yield environment
+    finally:
+        stop(process, signal.SIGTERM, 10)
+
+
+def stop(process: "subprocess.Popen[bytes]", sig: signal.Signals, seconds: float) -> int:
+    """End a process: ask it by a signal, and kill it when it is still there after `seconds`; its exit code."""
+    process.send_signal(sig)
+    try:
+        return process.wait(seconds)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        return process.wait()
+
+
+def client_settings(environment: dict[str, str]) -> dict[str, object]:
+    """The keyword arguments for a boto3 client of the server, without touching this process's environment."""
+    return {
+        "endpoint_url": environment["AWS_ENDPOINT_URL"],
+        "aws_access_key_id": environment["AWS_ACCESS_KEY_ID"],
+        "aws_secret_access_key": environment["AWS_SECRET_ACCESS_KEY"],
+        "region_name": environment["AWS_DEFAULT_REGION"],
+    }
+
+
+def _check_free(port: int) -> None:
+    for number in (port, port + GRPC_OFFSET):
+        try:
+            socket.create_server((HOST, number)).close()
+        except OSError as error:
+            raise S3ServerError(f"port {number} on {HOST}, which the S3 server needs: {error.strerror}") from error
+
+
+def _wait_until_it_answers(
+    process: "subprocess.Popen[bytes]", environment: dict[str, str], bucket: str, log_path: Path
+) -> None:
+    """Wait until an object can be written: SeaweedFS answers before it can store anything."""
+    config = Config(retries={"total_max_attempts": 1}, connect_timeout=1, read_timeout=5)
+    client = boto3.client("s3", config=config, **client_settings(environment))  # type: ignore[call-overload] # kwargs
+    problem: Exception | None = None
+    deadline = time.monotonic() + START_SECONDS
+    while process.poll() is None and time.monotonic() < deadline:
+        try:
+            client.put_object(Bucket=bucket, Key=".ready", Body=b"")
+            client.delete_object(Bucket=bucket, Key=".ready")
+            return
+        except (BotoCoreError, ClientError) as error:
+            problem = error
+            time.sleep(0.1)
+    raise S3ServerError(f"SeaweedFS did not start, see {log_path}: {problem or f'exit code {process.returncode}'}")

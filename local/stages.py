@@ -1,0 +1,78 @@
+"""bodywork.yaml's DAG on this machine, each stage started as Bodywork starts it.
+
+That is: `python MODULE ARGS` with the `python` on PATH, the module's folder as the working directory and the
+repository's root as PYTHONPATH; a batch stage may take its time limit and is tried again as often as `retries` says.
+"""
+
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+ROOT = Path(__file__).parents[1]
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A stage of bodywork.yaml; `batch` or `service` is what the file says under that name."""
+
+    name: str
+    module: Path
+    args: list[str]
+    batch: dict[str, Any] | None
+    service: dict[str, Any] | None
+
+
+def read_dag(path: Path = ROOT / "bodywork.yaml") -> list[list[Stage]]:
+    """The DAG's steps in order, each a list of stages that may run at the same time."""
+    config = yaml.safe_load(path.read_text())
+    return [
+        [_read_stage(name.strip(), config["stages"]) for name in step.split(",")]
+        for step in config["pipeline"]["DAG"].split(">>")
+    ]
+
+
+def start(stage: Stage, environment: dict[str, str], more_args: Sequence[str] = ()) -> "subprocess.Popen[bytes]":
+    """Start a stage, in a session of its own: a Ctrl-C in the terminal is not its business.
+
+    `environment` is added to this process's; `more_args` come after those of bodywork.yaml.
+    """
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])
+    return subprocess.Popen(
+        ["python", stage.module.name, *stage.args, *more_args],
+        cwd=stage.module.parent,
+        env={**os.environ, **environment, "PYTHONPATH": str(ROOT), "PATH": path},
+        start_new_session=True,
+    )
+
+
+def run_batch(stage: Stage, environment: dict[str, str]) -> int:
+    """Run a batch stage to its end, with its time limit and retries; the last exit code, 124 for out of time."""
+    assert stage.batch is not None
+    code = 1
+    for _ in range(1 + stage.batch["retries"]):
+        process = start(stage, environment)
+        try:
+            code = process.wait(stage.batch["max_completion_time_seconds"])
+        except subprocess.TimeoutExpired:
+            code = 124
+        finally:
+            process.kill()
+            process.wait()
+        if code == 0:
+            break
+    return code
+
+
+def _read_stage(name: str, stages: dict[str, Any]) -> Stage:
+    if name not in stages:
+        raise ValueError(f"bodywork.yaml: the DAG names the stage {name!r}, which is not among {sorted(stages)}")
+    stage = stages[name]
+    return Stage(
+        name, ROOT / stage["executable_module_path"], stage.get("args", []), stage.get("batch"), stage.get("service")
+    )

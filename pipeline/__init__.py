@@ -1,0 +1,22 @@
+"""From a week of orders on S3 to an API that says how many hours the next order takes to dispatch.
+
+Two stages, started by Bodywork, and what they are made of. Imports go one way: stages -> edges -> core.
+
+    stages  train_model    S3 datasets/ -> a fitted model on S3 models/, promoted when the gates let it in
+            serve_model    the champion from S3 models/ -> POST /api/v0.1/time_to_dispatch
+    edges   object_store   S3, over its wire protocol
+            registry       versions and the champion pointer, on an object store
+            api            the HTTP routes
+            server         uvicorn, with a drain on SIGTERM
+            metrics        what Prometheus reads
+            utils          the one log format
+    core    names          how keys and versions are spelt
+            orders         the data contract
+            estimator      the scikit-learn estimator that is persisted
+            candidates     what may be fitted, and how the choice is made
+            evaluation     hold-out, metrics and curves
+            gates          what keeps a bad model out
+            manifest       what is kept beside a model
+            predictor      answers from a loaded model
+            errors         what can go wrong
+"""

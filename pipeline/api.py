@@ -1,0 +1,241 @@
+"""The HTTP routes around a predictor.
+
+The request is validated on its bytes, by pydantic's own JSON parser: FastAPI's way through Python objects answers 500
+to NaN, Infinity and halves of surrogate pairs, and 400 to what is no UTF-8.
+"""
+
+import time
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import fastapi_swagger
+from fastapi import Depends, FastAPI, HTTPException, Request, Response
+from fastapi.exceptions import RequestValidationError
+from fastapi.openapi.docs import get_swagger_ui_html
+from fastapi.responses import HTMLResponse
+from fastapi.staticfiles import StaticFiles
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic_core import to_json
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from pipeline.metrics import CONTENT_TYPE, METHODS, ServiceMetrics
+from pipeline.predictor import Predictor
+
+ROUTE = "/api/v0.1/time_to_dispatch"
+MAX_BODY_BYTES = 16 * 1024
+OWN_REASONS = frozenset({"unknown_product", "json_invalid", "content_type"})  # counted apart; all others together
+SWAGGER_FILES = Path(fastapi_swagger.__file__).parent / "resources"
+
+
+class OrderQuery(BaseModel):
+    """An order that a customer thinks of placing."""
+
+    model_config = ConfigDict(strict=True)  # false is not 0, "112" is not 112
+
+    product_code: str
+    orders_placed: float = Field(ge=0, allow_inf_nan=False, description="orders already placed that day")
+
+
+class DispatchEstimate(BaseModel):
+    """How long the order would take to dispatch, and which model says so."""
+
+    est_hours_to_dispatch: float = Field(ge=0, description="to 3 decimals")
+    model_version: str
+
+
+class RefusedField(BaseModel):
+    """One fault in a request, and where."""
+
+    type: str
+    loc: list[str | int]
+    msg: str
+    input: Any = None
+    ctx: dict[str, Any] | None = None
+
+
+class Refusal(BaseModel):
+    """Why a request was refused: every fault in it."""
+
+    detail: list[RefusedField]
+
+
+class TooLarge(BaseModel):
+    """Why a request was refused: its size."""
+
+    detail: str
+
+
+class Health(BaseModel):
+    """A replica's state, and the model that it serves."""
+
+    status: Literal["alive", "ready", "draining"]
+    model_version: str
+
+
+class Lifecycle:
+    """Whether a replica is draining; the server says so, the routes and the metrics show it."""
+
+    def __init__(self) -> None:
+        self.draining = False
+
+
+def create_app(predictor: Predictor, lifecycle: Lifecycle) -> FastAPI:
+    """The service for one model: everything that it needs is passed in."""
+    metrics = ServiceMetrics(predictor.manifest)
+    metrics.draining.set_function(lambda: float(lifecycle.draining))
+    app = FastAPI(
+        title="Time to dispatch",
+        version="0.1",
+        description="How many hours an order of spare parts would take to dispatch. The model served is "
+        f"`{predictor.version}`; it knows the products {', '.join(predictor.product_codes)}.",
+        docs_url=None,  # served below, from files that come with the service
+        redoc_url=None,
+    )
+    app.add_middleware(RequestCounter, metrics=metrics)
+    app.add_exception_handler(RequestValidationError, _refuse(metrics))
+
+    @app.post(
+        ROUTE,
+        responses={413: {"model": TooLarge, "description": "the body is too large"}, 422: {"model": Refusal}},
+        openapi_extra={"requestBody": _describe_body(predictor)},
+    )
+    async def time_to_dispatch(query: Annotated[OrderQuery, Depends(_read_query)]) -> DispatchEstimate:
+        """How many hours would this order take to dispatch?"""
+        if not predictor.knows(query.product_code):
+            raise RequestValidationError([_unknown_product(query.product_code)])
+        hours = predictor.hours(query.product_code, query.orders_placed)
+        metrics.predictions.labels(query.product_code).inc()
+        metrics.prediction_hours.observe(hours)
+        if predictor.extrapolates(query.product_code, query.orders_placed):
+            metrics.extrapolated.inc()
+        return DispatchEstimate(est_hours_to_dispatch=hours, model_version=predictor.version)
+
+    @app.get("/livez")
+    async def livez() -> Health:
+        """Is the process up?"""
+        return Health(status="alive", model_version=predictor.version)
+
+    @app.get("/readyz", responses={503: {"model": Health, "description": "draining"}})
+    async def readyz(response: Response) -> Health:
+        """May new requests be sent here? 503 while the replica drains."""
+        response.status_code = 503 if lifecycle.draining else 200
+        return Health(status="draining" if lifecycle.draining else "ready", model_version=predictor.version)
+
+    @app.get("/metrics", response_class=Response, responses={200: {"content": {"text/plain": {}}}})
+    async def prometheus_metrics() -> Response:
+        """What Prometheus reads."""
+        return Response(metrics.render(), media_type=CONTENT_TYPE)
+
+    @app.get("/docs", include_in_schema=False)
+    async def docs() -> HTMLResponse:
+        return get_swagger_ui_html(  # relative addresses: right behind any prefix
+            openapi_url="./openapi.json",
+            title=app.title,
+            swagger_js_url="./swagger/swagger-ui-bundle.js",
+            swagger_css_url="./swagger/swagger-ui.css",
+            swagger_favicon_url="./swagger/favicon-32x32.png",
+        )
+
+    app.mount("/swagger", StaticFiles(directory=SWAGGER_FILES))
+    return app
+
+
+class RequestCounter:
+    """Counts each answer by route, method and status, and times those of the one hot route."""
+
+    def __init__(self, app: ASGIApp, metrics: ServiceMetrics) -> None:
+        self._app = app
+        self._metrics = metrics
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass the request on and note its status; 500 for one that fails without an answer."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        status = 500
+        start = time.perf_counter()
+
+        async def note_status(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+            await send(message)
+
+        try:
+            await self._app(scope, receive, note_status)
+        finally:
+            route = getattr(scope.get("route"), "path", "other")
+            method = scope["method"] if scope["method"] in METHODS else "other"
+            self._metrics.requests.labels(route, method, str(status)).inc()
+            if route == ROUTE:
+                self._metrics.request_seconds.observe(time.perf_counter() - start)
+
+
+async def _read_query(request: Request) -> OrderQuery:
+    content_type = request.headers.get("content-type", "")
+    if not _is_json(content_type):
+        fault = {
+            "type": "content_type",
+            "loc": ("header", "content-type"),
+            "msg": "Content-Type should be application/json",
+            "input": content_type,
+        }
+        raise RequestValidationError([fault])
+    try:
+        return OrderQuery.model_validate_json(await _read_body(request))
+    except ValidationError as error:
+        raise RequestValidationError([_fault(found) for found in error.errors(include_url=False)]) from error
+
+
+def _is_json(content_type: str) -> bool:
+    media_type = content_type.split(";")[0].strip().lower()
+    return media_type == "application/json" or (media_type.startswith("application/") and media_type.endswith("+json"))
+
+
+async def _read_body(request: Request) -> bytes:
+    """The whole body; 413 as soon as it is known to be too large, which is before it is read if it says so."""
+    said = request.headers.get("content-length", "0")
+    body = bytearray()
+    if said.isdecimal() and int(said) <= MAX_BODY_BYTES:
+        async for chunk in request.stream():
+            body += chunk
+            if len(body) > MAX_BODY_BYTES:
+                break
+        else:
+            return bytes(body)
+    raise HTTPException(413, f"the body is over {MAX_BODY_BYTES} bytes")
+
+
+def _fault(found: Any) -> dict[str, Any]:
+    """A fault in FastAPI's form; the body is repeated only where it could be read as JSON."""
+    if found["type"] == "json_invalid":
+        return {"type": "json_invalid", "loc": ("body",), "msg": found["msg"]}
+    return {**found, "loc": ("body", *found["loc"])}
+
+
+def _unknown_product(product_code: str) -> dict[str, Any]:
+    return {
+        "type": "unknown_product",
+        "loc": ("body", "product_code"),
+        "msg": "The model was not trained on this product, GET /openapi.json lists those that it knows",
+        "input": product_code,
+    }
+
+
+def _refuse(metrics: ServiceMetrics) -> Any:
+    async def refuse(request: Request, error: Exception) -> Response:
+        assert isinstance(error, RequestValidationError)
+        faults = error.errors()
+        reason = faults[0]["type"] if faults[0]["type"] in OWN_REASONS else "invalid_field"
+        metrics.refused.labels(reason).inc()
+        return Response(to_json({"detail": faults}, inf_nan_mode="strings"), 422, media_type="application/json")
+
+    return refuse
+
+
+def _describe_body(predictor: Predictor) -> dict[str, Any]:
+    """The body's description in OpenAPI, with the products that the served model knows."""
+    schema = OrderQuery.model_json_schema()
+    schema["properties"]["product_code"]["enum"] = predictor.product_codes
+    example = {"product_code": predictor.product_codes[0], "orders_placed": 112}
+    return {"required": True, "content": {"application/json": {"schema": schema, "example": example}}}

@@ -1,0 +1,94 @@
+"""What may be fitted to a week of orders, and how the choice among it is made.
+
+To add a candidate, add a line to `candidates()`, before those that are more complex than it.
+"""
+
+import warnings
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from sklearn.ensemble import HistGradientBoostingRegressor
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.metrics import root_mean_squared_error
+from sklearn.model_selection import StratifiedKFold
+from sklearn.tree import DecisionTreeRegressor
+
+from pipeline.errors import CandidatesFailed
+from pipeline.estimator import LinePerProduct, TimeToDispatchRegressor
+from pipeline.evaluation import sample, strata
+from pipeline.manifest import CandidateScore
+from pipeline.orders import HOURS
+
+FOLDS = 5
+SAMPLE_ROWS = 100_000  # the choice is made on no more rows than this: more do not change it, only its time
+
+
+@dataclass(frozen=True)
+class Choice:
+    """The name of the chosen candidate, and each candidate's score or the reason why it has none."""
+
+    chosen: str
+    scores: dict[str, CandidateScore]
+
+
+def candidates(seed: int) -> dict[str, TimeToDispatchRegressor]:
+    """Every candidate, unfitted, from the simplest to the most complex.
+
+    The tree is free: it shows what the data say without any assumption. The boosted trees may only rise with the
+    orders placed, and take the product for a category, of which they can tell 255 apart.
+    """
+    return {
+        name: TimeToDispatchRegressor(regressor)
+        for name, regressor in {
+            "line_per_product": LinePerProduct(),
+            "decision_tree": DecisionTreeRegressor(min_samples_leaf=10, random_state=seed),
+            "boosted_trees": HistGradientBoostingRegressor(
+                categorical_features=[0], monotonic_cst=[0, 1], early_stopping=False, random_state=seed
+            ),
+        }.items()
+    }
+
+
+def choose(orders: pd.DataFrame, seed: int) -> Choice:
+    """Choose among the candidates by cross-validation, stratified by product.
+
+    The choice is the simplest candidate whose mean RMSE is within one standard error of the best one's (Breiman et
+    al., Classification and Regression Trees, 1984): folds are noisy, and the simpler model is easier to trust and
+    extrapolates better. A candidate that fails or does not converge is left out, with its reason.
+
+    Raises CandidatesFailed when none is left.
+    """
+    rows = sample(orders, SAMPLE_ROWS, seed)
+    scores = {name: _score(candidate, rows, seed) for name, candidate in candidates(seed).items()}
+    fitted = {name: score for name, score in scores.items() if score.failure is None}
+    if not fitted:
+        reasons = "; ".join(f"{name}: {score.failure}" for name, score in scores.items())
+        raise CandidatesFailed(f"no candidate could be fitted: {reasons}")
+    return Choice(_simplest_within_one_standard_error(fitted), scores)
+
+
+def _score(candidate: TimeToDispatchRegressor, orders: pd.DataFrame, seed: int) -> CandidateScore:
+    folds = StratifiedKFold(FOLDS, shuffle=True, random_state=seed)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", ConvergenceWarning)
+            errors = [
+                _fold_rmse(candidate, orders.iloc[fit_rows], orders.iloc[test_rows])
+                for fit_rows, test_rows in folds.split(orders, strata(orders))
+            ]
+    except (ArithmeticError, ValueError, ConvergenceWarning) as error:  # what scikit-learn's fits raise
+        return CandidateScore(rmse_folds=[], failure=f"{type(error).__name__}: {error}")
+    return CandidateScore(rmse_folds=errors)
+
+
+def _fold_rmse(candidate: TimeToDispatchRegressor, fit_rows: pd.DataFrame, test_rows: pd.DataFrame) -> float:
+    candidate.fit(fit_rows, fit_rows[HOURS].to_numpy())
+    known = test_rows[test_rows["product_code"].isin(candidate.product_codes_)]
+    return float(root_mean_squared_error(known[HOURS], candidate.predict(known)))
+
+
+def _simplest_within_one_standard_error(scores: dict[str, CandidateScore]) -> str:
+    best = min(scores.values(), key=lambda score: np.mean(score.rmse_folds))
+    limit = np.mean(best.rmse_folds) + np.std(best.rmse_folds, ddof=1) / np.sqrt(len(best.rmse_folds))
+    return next(name for name, score in scores.items() if np.mean(score.rmse_folds) <= limit)

@@ -1,0 +1,112 @@
+"""The estimator that is persisted: product codes and orders placed in, hours to dispatch out.
+
+Pickles hold these classes by their import path, so this module must stay importable as `pipeline.estimator`.
+It needs numpy and scikit-learn only: `serve_model` runs without pandas.
+"""
+
+from typing import TYPE_CHECKING, Self
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.base import BaseEstimator, RegressorMixin, clone
+from sklearn.linear_model import LinearRegression
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+Floats = NDArray[np.float64]
+
+ENOUGH_ROWS = 10  # a product with fewer gets the pooled fit
+
+
+class LinePerProduct(RegressorMixin, BaseEstimator):
+    """A straight line of hours over orders placed for each product, which never falls.
+
+    The slope is held at zero or above (non-negative least squares): more orders never make an order faster, and
+    noise alone must not say otherwise for a product whose hours do not depend on the orders.
+    """
+
+    def fit(self, X: Floats, y: Floats) -> Self:  # noqa: N803 - scikit-learn's names
+        """Fit a line to each product; X is an array of shape (n_rows, 2): product index, orders placed."""
+        products = X[:, 0].astype(np.intp)
+        by_product = np.argsort(products, kind="stable")
+        ends = np.bincount(products).cumsum()
+        self.slopes_, self.intercepts_ = np.full((2, len(ends)), np.nan)
+        for product, rows in enumerate(np.split(by_product, ends[:-1])):
+            if rows.size:
+                line = rising_line().fit(X[rows, 1:], y[rows])
+                self.slopes_[product], self.intercepts_[product] = line.coef_[0], line.intercept_
+        return self
+
+    def predict(self, X: Floats) -> Floats:  # noqa: N803 - scikit-learn's names
+        """Hours to dispatch of shape (n_rows,); NaN for a product index that was not fitted."""
+        products = X[:, 0].astype(np.intp)
+        hours: Floats = self.intercepts_[products] + self.slopes_[products] * X[:, 1]
+        return hours
+
+
+class TimeToDispatchRegressor(RegressorMixin, BaseEstimator):
+    """Hours to dispatch from the columns product_code and orders_placed.
+
+    Parameters
+    ----------
+    regressor : estimator
+        Fitted on arrays of shape (n_rows, 2): product index, orders placed.
+
+    Attributes
+    ----------
+    product_codes_ : list of str
+        The codes seen in fit, sorted; a product's place in it is its index.
+    pooled_codes_ : list of str
+        Those with fewer than ENOUGH_ROWS rows. They get one line through the rows of all products together,
+        since that few rows say less about a product than the whole week does.
+    """
+
+    def __init__(self, regressor: BaseEstimator) -> None:
+        self.regressor = regressor
+
+    def fit(self, X: "pd.DataFrame", y: Floats) -> Self:  # noqa: N803 - scikit-learn's names
+        """Learn the product codes, then fit the regressor and, where a product has too few rows, the pooled line."""
+        codes = X["product_code"].astype("category").cat.remove_unused_categories()
+        self.product_codes_: list[str] = codes.cat.categories.tolist()
+        encoded = np.column_stack([codes.cat.codes, X["orders_placed"]]).astype(np.float64, copy=False)
+        hours = np.asarray(y, dtype=np.float64)
+        counts = np.bincount(codes.cat.codes, minlength=len(self.product_codes_))
+        self.pooled_ = counts < ENOUGH_ROWS
+        self.pooled_codes_ = [code for code, pooled in zip(self.product_codes_, self.pooled_, strict=True) if pooled]
+        if self.pooled_.any():
+            self.pooled_line_ = rising_line().fit(encoded[:, 1:], hours)
+            enough = ~self.pooled_[codes.cat.codes]
+            encoded, hours = encoded[enough], hours[enough]
+        if not self.pooled_.all():
+            self.regressor_ = clone(self.regressor).fit(encoded, hours)
+        return self
+
+    def predict(self, X: "pd.DataFrame") -> Floats:  # noqa: N803 - scikit-learn's names
+        """Hours to dispatch, never below zero; a ValueError names product codes that were not seen in fit."""
+        codes = X["product_code"].astype("category").cat.remove_unused_categories()
+        index = {code: place for place, code in enumerate(self.product_codes_)}
+        unknown = [code for code in codes.cat.categories if code not in index]
+        if unknown:
+            raise ValueError(f"unknown product codes: {unknown}")
+        places = np.array([index[code] for code in codes.cat.categories], dtype=np.float64)
+        return self.predict_encoded(np.column_stack([places[codes.cat.codes], X["orders_placed"]]))
+
+    def predict_encoded(self, X: Floats) -> Floats:  # noqa: N803 - scikit-learn's names
+        """Hours to dispatch for an array of shape (n_rows, 2): the product's place in product_codes_, orders placed.
+
+        An order cannot be dispatched before it is placed: what a fit puts below zero hours is zero.
+        """
+        pooled = self.pooled_[X[:, 0].astype(np.intp)]
+        if not pooled.any():
+            hours: Floats = self.regressor_.predict(X)
+        else:
+            hours = self.pooled_line_.predict(X[:, 1:])
+            if not pooled.all():
+                hours[~pooled] = self.regressor_.predict(X[~pooled])
+        return np.maximum(hours, 0.0)
+
+
+def rising_line() -> LinearRegression:
+    """A least-squares line whose slope is zero or above, unfitted."""
+    return LinearRegression(positive=True)

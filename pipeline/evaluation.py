@@ -1,0 +1,108 @@
+"""The hold-out, and how well a model does on it."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from sklearn.metrics import mean_absolute_error, r2_score, root_mean_squared_error
+from sklearn.model_selection import train_test_split
+
+from pipeline.estimator import ENOUGH_ROWS, Floats, TimeToDispatchRegressor
+from pipeline.manifest import Metrics, ProductProfile
+from pipeline.orders import HOURS, ORDERS, PRODUCT
+
+Strata = NDArray[np.intp]
+
+HOLD_OUT = 0.2  # of the rows
+
+
+@dataclass(frozen=True)
+class Curve:
+    """A model's hours to dispatch for 0, 1, 2, ... orders placed of one product."""
+
+    product_code: str
+    hours: Floats
+    highest_observed_hours: float
+
+
+def strata(orders: pd.DataFrame) -> Strata:
+    """Labels of shape (n_rows,) to stratify by: the product, or one label for all products with too few rows.
+
+    Where those have too few rows even together, they count as the largest product's.
+    """
+    codes = orders[PRODUCT].cat.codes.to_numpy().astype(np.intp)
+    counts = np.bincount(codes)
+    small = counts < ENOUGH_ROWS
+    together = len(counts) if counts[small].sum() >= ENOUGH_ROWS else int(counts.argmax())
+    labels: Strata = np.where(small, together, np.arange(len(counts)))[codes]
+    return labels
+
+
+def split(orders: pd.DataFrame, seed: int) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """The rows to fit on and the rows to hold out, stratified by product.
+
+    No product is in the hold-out alone: a fit that never saw it could not be measured on it.
+    """
+    fit_rows, hold_out = train_test_split(orders, test_size=HOLD_OUT, random_state=seed, stratify=strata(orders))
+    unseen = ~hold_out[PRODUCT].isin(fit_rows[PRODUCT].unique())
+    if unseen.any():
+        fit_rows, hold_out = pd.concat([fit_rows, hold_out[unseen]]), hold_out[~unseen]
+    return fit_rows, hold_out
+
+
+def sample(orders: pd.DataFrame, rows: int, seed: int) -> pd.DataFrame:
+    """No more than `rows` rows, drawn at random."""
+    return orders if len(orders) <= rows else orders.sample(rows, random_state=seed)
+
+
+def measure(hours: Floats, predicted: Floats) -> Metrics:
+    """Errors, in hours, of predictions of shape (n_rows,); both must be finite."""
+    return Metrics(
+        rmse=float(root_mean_squared_error(hours, predicted)),
+        mae=float(mean_absolute_error(hours, predicted)),
+        r2=float(r2_score(hours, predicted)),
+    )
+
+
+def product_means(fit_rows: pd.DataFrame, rows: pd.DataFrame) -> Floats:
+    """The baseline: each product's mean hours in `fit_rows`, for `rows`; the mean of all for a product without any."""
+    means = fit_rows.groupby(PRODUCT, observed=False)[HOURS].mean().fillna(fit_rows[HOURS].mean())
+    hours: Floats = means.to_numpy()[rows[PRODUCT].cat.codes]
+    return hours
+
+
+def profile(orders: pd.DataFrame) -> dict[str, ProductProfile]:
+    """What was seen of each product."""
+    by_product = orders.groupby(PRODUCT, observed=True)
+    ranges = by_product[[ORDERS, HOURS]].agg(["min", "max"])
+    rows = by_product.size()
+    return {
+        str(code): ProductProfile(
+            rows=int(rows[code]),
+            orders_min=float(ranges.loc[code, (ORDERS, "min")]),
+            orders_max=float(ranges.loc[code, (ORDERS, "max")]),
+            hours_min=float(ranges.loc[code, (HOURS, "min")]),
+            hours_max=float(ranges.loc[code, (HOURS, "max")]),
+            pooled=int(rows[code]) < ENOUGH_ROWS,
+        )
+        for code in ranges.index
+    }
+
+
+def curves(model: TimeToDispatchRegressor, products: dict[str, ProductProfile]) -> list[Curve]:
+    """The model's curve of each product, over every whole number of orders from 0 to the highest observed."""
+    highest_of_all = max(seen.hours_max for seen in products.values())
+    return [
+        Curve(
+            code,
+            hours=_estimates(model, place, products[code].orders_max),
+            highest_observed_hours=highest_of_all if code in model.pooled_codes_ else products[code].hours_max,
+        )
+        for place, code in enumerate(model.product_codes_)
+    ]
+
+
+def _estimates(model: TimeToDispatchRegressor, place: int, highest_orders: float) -> Floats:
+    orders = np.arange(highest_orders // 1 + 1)
+    return model.predict_encoded(np.column_stack([np.full(orders.shape, place), orders]))

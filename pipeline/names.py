@@ -1,0 +1,97 @@
+"""How keys and versions are spelt on S3."""
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+DATASETS = "datasets/"
+MODELS = "models/"
+REJECTED = "rejected/"
+CHAMPION_KEY = "models/champion.json"
+
+CLOCK_TOLERANCE = timedelta(hours=1)  # a dataset dated further ahead than this is somebody's mistake
+
+_DATASET_KEY = re.compile(r"datasets/time_to_dispatch_(?P<timestamp>\d[\dTWZ:.,|+-]*)\.csv", re.ASCII)
+_VERSION = re.compile(r"time_to_dispatch_(?P<timestamp>\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ)", re.ASCII)
+
+
+@dataclass(frozen=True)
+class DatasetKey:
+    """A dataset's key on S3 and the moment, in UTC, that its name says."""
+
+    key: str
+    timestamp: datetime
+
+
+@dataclass(frozen=True)
+class LatestDataset:
+    """The newest dataset, if there is one, and those passed over because they are dated ahead of the clock."""
+
+    newest: DatasetKey | None
+    dated_ahead: list[DatasetKey]
+
+
+def parse_timestamp(text: str) -> datetime | None:
+    """Read an ISO 8601 date or date and time as UTC, with `|` for `:` allowed; None for anything else."""
+    try:
+        moment = datetime.fromisoformat(text.replace("|", ":"))
+        return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+    except (ValueError, OverflowError):  # OverflowError: an offset that leads out of the years 1 to 9999
+        return None
+
+
+def parse_dataset_key(key: str) -> DatasetKey | None:
+    """Read a key as a dataset's; None for a key that is none."""
+    match = _DATASET_KEY.fullmatch(key)
+    timestamp = match and parse_timestamp(match["timestamp"])
+    return DatasetKey(key, timestamp) if timestamp else None
+
+
+def dataset_key(timestamp: datetime) -> str:
+    """Spell the key under which the data team stores the week that ends at `timestamp` (aware)."""
+    return f"{DATASETS}time_to_dispatch_{_spell(timestamp)}.csv"
+
+
+def latest_dataset(keys: Iterable[str], now: datetime) -> LatestDataset:
+    """Find the newest dataset by the timestamps in the names; keys that are no dataset's are ignored.
+
+    Two spellings of one moment are told apart by their keys, so that the same listing has the same answer always.
+    """
+    datasets = sorted(
+        (dataset for key in keys if (dataset := parse_dataset_key(key))),
+        key=lambda dataset: (dataset.timestamp, dataset.key),
+    )
+    dated_ahead = [dataset for dataset in datasets if dataset.timestamp - now > CLOCK_TOLERANCE]
+    current = datasets[: len(datasets) - len(dated_ahead)]
+    return LatestDataset(current[-1] if current else None, dated_ahead)
+
+
+def spell_version(moment: datetime) -> str:
+    """Spell the version of a model trained at `moment` (aware), to the second."""
+    return f"time_to_dispatch_{_spell(moment)}"
+
+
+def parse_version(text: str) -> datetime | None:
+    """The moment of training that a version names; None for a text that is no version."""
+    match = _VERSION.fullmatch(text)
+    return parse_timestamp(match["timestamp"]) if match else None
+
+
+def model_key(version: str) -> str:
+    """Spell the key of a version's estimator."""
+    return f"{MODELS}{version}/model.joblib"
+
+
+def manifest_key(version: str) -> str:
+    """Spell the key of an accepted version's manifest."""
+    return f"{MODELS}{version}/manifest.json"
+
+
+def rejected_manifest_key(version: str) -> str:
+    """Spell the key of a rejected version's manifest."""
+    return f"{REJECTED}{version}/manifest.json"
+
+
+def _spell(moment: datetime) -> str:
+    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

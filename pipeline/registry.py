@@ -1,0 +1,203 @@
+"""The versions of the model on S3, and the pointer to the one that is served.
+
+A version is immutable and its manifest is written last: without one it does not exist. The champion pointer moves by
+compare-and-swap, so that of two writers at once one is told.
+"""
+
+import hashlib
+import io
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+import joblib
+import numpy as np
+from pydantic import ValidationError
+from sklearn.exceptions import InconsistentVersionWarning
+
+from pipeline import names
+from pipeline.errors import (
+    ChampionInvalid,
+    ModelCorrupt,
+    ModelIncompatible,
+    ModelNotFound,
+    NoChampion,
+    ObjectNotFound,
+    WriteConflict,
+)
+from pipeline.estimator import TimeToDispatchRegressor
+from pipeline.manifest import Champion, Libraries, Manifest, ModelRecord, running_libraries
+from pipeline.object_store import ObjectStore
+
+JSON = "application/json"
+PICKLE = "application/octet-stream"
+NEXT_SECONDS = 60  # how many seconds ahead a free version is looked for
+
+
+@dataclass(frozen=True)
+class ChampionPointer:
+    """What models/champion.json said, and the ETag that it was read at."""
+
+    champion: Champion
+    etag: str
+
+
+@dataclass(frozen=True)
+class LoadedModel:
+    """An estimator whose bytes were verified before they were unpickled, and its manifest."""
+
+    estimator: TimeToDispatchRegressor
+    manifest: Manifest
+
+
+class Registry:
+    """The models of one bucket."""
+
+    def __init__(self, store: ObjectStore) -> None:
+        self._store = store
+
+    def read_champion(self) -> ChampionPointer | None:
+        """Read the champion pointer; None if no model was ever promoted, ChampionInvalid if it makes no sense."""
+        try:
+            stored = self._store.get(names.CHAMPION_KEY)
+        except ObjectNotFound:
+            return None
+        try:
+            return ChampionPointer(Champion.model_validate_json(stored.body), stored.etag)
+        except ValidationError as error:
+            raise ChampionInvalid(f"{names.CHAMPION_KEY}: {_one_line(error)}") from error
+
+    def load_champion(self) -> LoadedModel:
+        """Load the model that is to be served; NoChampion if no model was ever promoted."""
+        pointer = self.read_champion()
+        if pointer is None:
+            raise NoChampion(f"there is no {names.CHAMPION_KEY}: no model was ever promoted, train one first")
+        return self.load(pointer.champion.version)
+
+    def read_manifest(self, version: str) -> Manifest:
+        """Read a version's manifest; ModelNotFound if it has none, ModelCorrupt if it makes no sense."""
+        key = names.manifest_key(version)
+        try:
+            stored = self._store.get(key)
+        except ObjectNotFound as error:
+            raise ModelNotFound(f"there is no model {version}: {key} is missing") from error
+        try:
+            manifest = Manifest.model_validate_json(stored.body)
+        except ValidationError as error:
+            raise ModelCorrupt(f"{key}: {_one_line(error)}") from error
+        if manifest.version != version:
+            raise ModelCorrupt(f"{key}: it is the manifest of {manifest.version}")
+        return manifest
+
+    def load(self, version: str) -> LoadedModel:
+        """Load a version's estimator.
+
+        Its size, digest and library versions are checked against the manifest before one byte is unpickled, and the
+        bytes that were checked are the ones unpickled. ModelNotFound, ModelCorrupt or ModelIncompatible say why not.
+        """
+        manifest = self.read_manifest(version)
+        key = names.model_key(version)
+        if manifest.model is None:
+            raise ModelNotFound(f"{names.manifest_key(version)} is of a rejected training, there is no model")
+        try:
+            body = self._store.get(key).body
+        except ObjectNotFound as error:
+            raise ModelNotFound(f"{key} is missing, though the manifest of {version} describes it") from error
+        found = describe_model(body)
+        if found != manifest.model:
+            raise ModelCorrupt(
+                f"{key}: {found.size_bytes} bytes with sha256 {found.sha256[:12]}..., the manifest says "
+                f"{manifest.model.size_bytes} bytes with {manifest.model.sha256[:12]}...: it was damaged or replaced"
+            )
+        differences = _library_differences(manifest.libraries, running_libraries())
+        if differences:
+            raise ModelIncompatible(f"{key}: made with {', '.join(differences)}: train again with these versions")
+        return LoadedModel(_unpickle(body, key), manifest)
+
+    def store(self, estimator: bytes, manifest: Manifest) -> str:
+        """Store a version, its manifest last; its name is the manifest's, or that of the next free second."""
+
+        def write(version: str) -> None:
+            self._store.put_new(names.model_key(version), estimator, PICKLE)
+            self._store.put_new(names.manifest_key(version), _to_json(manifest, version), JSON)
+
+        return _at_next_free_second(write, manifest.trained_at)
+
+    def store_rejected(self, manifest: Manifest) -> str:
+        """Store the manifest of a training that the gates refused, without its model; returns its version."""
+
+        def write(version: str) -> None:
+            self._store.put_new(names.rejected_manifest_key(version), _to_json(manifest, version), JSON)
+
+        return _at_next_free_second(write, manifest.trained_at)
+
+    def promote(self, champion: Champion, instead_of: ChampionPointer | None) -> None:
+        """Move the pointer, if it still says what was read; WriteConflict if another writer moved it."""
+        if instead_of is None:
+            self._store.put_new(names.CHAMPION_KEY, _to_json(champion, champion.version), JSON)
+        else:
+            self._store.replace(names.CHAMPION_KEY, _to_json(champion, champion.version), JSON, instead_of.etag)
+
+
+def describe_model(body: bytes) -> ModelRecord:
+    """Digest and size of an estimator's bytes."""
+    return ModelRecord(sha256=hashlib.sha256(body).hexdigest(), size_bytes=len(body))
+
+
+def pickle_model(estimator: TimeToDispatchRegressor) -> bytes:
+    """An estimator as the bytes of model.joblib."""
+    buffer = io.BytesIO()
+    joblib.dump(estimator, buffer)
+    return buffer.getvalue()
+
+
+def _unpickle(body: bytes, key: str) -> TimeToDispatchRegressor:
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", InconsistentVersionWarning)
+            estimator = joblib.load(io.BytesIO(body))
+        if isinstance(estimator, TimeToDispatchRegressor):  # one that cannot answer is as good as none
+            estimator.predict_encoded(np.zeros((1, 2)))
+    except Exception as error:  # noqa: B902 - a pickle can raise anything; its bytes are those that we stored
+        raise ModelCorrupt(f"{key} cannot be unpickled: {type(error).__name__}: {_one_line(error)}") from error
+    if not isinstance(estimator, TimeToDispatchRegressor):
+        raise ModelCorrupt(f"{key} holds a {type(estimator).__name__}, not a TimeToDispatchRegressor")
+    return estimator
+
+
+def _library_differences(made: Libraries, running: Libraries) -> list[str]:
+    """What differs; of Python, its minor version is what a pickle depends on."""
+    return [
+        f"{name.replace('_', '-')} {theirs} (here {ours})"
+        for name, theirs, ours in (
+            ("python", _minor(made.python), _minor(running.python)),
+            ("scikit_learn", made.scikit_learn, running.scikit_learn),
+            ("numpy", made.numpy, running.numpy),
+            ("joblib", made.joblib, running.joblib),
+        )
+        if theirs != ours
+    ]
+
+
+def _minor(python: str) -> str:
+    return ".".join(python.split(".")[:2])
+
+
+def _at_next_free_second(write: Callable[[str], None], moment: datetime) -> str:
+    for seconds in range(NEXT_SECONDS):
+        version = names.spell_version(moment + timedelta(seconds=seconds))
+        try:
+            write(version)
+        except WriteConflict:
+            continue
+        return version
+    raise WriteConflict(f"no version is free in the {NEXT_SECONDS} seconds after {names.spell_version(moment)}")
+
+
+def _to_json(record: Manifest | Champion, version: str) -> bytes:
+    return (record.model_copy(update={"version": version}).model_dump_json(indent=2) + "\n").encode()
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())

@@ -1,0 +1,71 @@
+"""Stage 2: load the champion from S3 and answer how many hours an order takes to dispatch."""
+
+import argparse
+import logging
+import sys
+from collections.abc import Sequence
+
+from pipeline.api import Lifecycle, create_app
+from pipeline.errors import TimeToDispatchError
+from pipeline.object_store import ObjectStore
+from pipeline.predictor import Predictor
+from pipeline.registry import Registry
+from pipeline.server import DrainingServer, listen
+from pipeline.utils import configure_logger
+
+log = logging.getLogger(__name__)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Serve until a signal says otherwise; 0 after an orderly stop, 1 without a model or a port."""
+    args = _parse(arguments)
+    configure_logger()
+    log.info("Starting serve-model stage.")
+    try:
+        model = Registry(ObjectStore.connect(args.bucket)).load_champion()
+        predictor = Predictor(model.estimator, model.manifest)
+    except TimeToDispatchError as error:
+        log.error("No model to serve: %s", error)
+        return 1
+    log.info("Serving %s, trained on %s.", predictor.version, model.manifest.dataset.key)
+    lifecycle = Lifecycle()
+    server = DrainingServer(create_app(predictor, lifecycle), lifecycle, args.drain_seconds)
+    try:  # an open port is what Bodywork takes for "ready": the model is loaded and warm by now
+        listener = listen(args.host, args.port)
+    except OSError as error:
+        log.error("Cannot listen on %s port %d: %s", args.host, args.port, error.strerror or error)
+        return 1
+    server.run(sockets=[listener])
+    log.info("Stopped.")
+    return 0
+
+
+def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="serve_model", description=__doc__, allow_abbrev=False)
+    parser.add_argument("bucket", metavar="BUCKET", help="where models/ lies")
+    parser.add_argument("--host", default="0.0.0.0", help="address to listen on (default: %(default)s)")
+    parser.add_argument("--port", type=_port, default=8000, help="port to listen on (default: %(default)s)")
+    parser.add_argument(
+        "--drain-seconds",
+        type=_seconds,
+        default=5.0,
+        metavar="S",
+        help="how long to go on answering after SIGTERM; S + 10 s must be below the pod's grace period (default: 5)",
+    )
+    return parser.parse_args(arguments)
+
+
+def _port(text: str) -> int:
+    if not 0 <= int(text) <= 65535:
+        raise ValueError
+    return int(text)
+
+
+def _seconds(text: str) -> float:
+    if not 0 <= float(text) <= 3600:
+        raise ValueError
+    return float(text)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,252 @@
+"""Stage 1: fit a model to the newest week of orders and, if every gate lets it in, promote it."""
+
+import argparse
+import hashlib
+import logging
+import math
+import os
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+import numpy as np
+import pandas as pd
+
+from pipeline.errors import ModelError, NoDataset, TimeToDispatchError, TrainingRejected, WriteConflict
+from pipeline.evaluation import HOLD_OUT
+from pipeline.manifest import Champion, DatasetRecord, GateVerdict, HoldOut, Manifest, running_libraries
+from pipeline.names import DATASETS, latest_dataset, rejected_manifest_key, spell_version
+from pipeline.object_store import ObjectStore
+from pipeline.orders import parse_orders
+from pipeline.registry import ChampionPointer, LoadedModel, Registry, describe_model, pickle_model
+from pipeline.training import Challenger, Comparison, Thresholds, challenge, compare, judge
+from pipeline.utils import configure_logger
+
+SEED = 42  # of the split, the folds and the candidates: the same week gives the same model
+PROMOTION_TRIES = 3  # how often another training may be faster before this one gives up
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Week:
+    """The newest dataset: its orders, the record of its bytes, and how old it is."""
+
+    orders: pd.DataFrame
+    record: DatasetRecord
+    age_days: float
+
+
+@dataclass(frozen=True)
+class Incumbent:
+    """The champion that is served: its pointer if there is one, and its model, or why that cannot be had."""
+
+    pointer: ChampionPointer | None
+    model: LoadedModel | None
+    missing: str | None
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Train once; 0 if the new model was stored and promoted, 1 if not: then the old champion is served on."""
+    args = _parse(arguments)
+    configure_logger()
+    log.info("Starting train-model stage.")
+    thresholds = Thresholds(args.reject_below, args.warn_below, args.max_dataset_age_days)
+    try:
+        store = ObjectStore.connect(args.bucket)
+        run(store, thresholds, datetime.now(UTC), os.environ.get("GIT_COMMIT_HASH", "unknown"))
+    except TimeToDispatchError as error:
+        log.error("Nothing was promoted: %s", error)
+        return 1
+    return 0
+
+
+def run(store: ObjectStore, thresholds: Thresholds, now: datetime, git_commit: str) -> None:
+    """Train on the newest dataset as of `now` and promote the model; a TimeToDispatchError says that nothing was."""
+    registry = Registry(store)
+    incumbent = _read_incumbent(registry)
+    week = _gather(store, now)
+    challenger = challenge(week.orders, SEED)
+    _log_challenger(challenger)
+    estimator = pickle_model(challenger.refit)
+
+    version = None
+    for _ in range(PROMOTION_TRIES):
+        comparison = _compare(challenger, incumbent, week.orders)
+        verdicts = judge(challenger, comparison, thresholds, week.age_days)
+        _log_verdicts(verdicts)
+        manifest = Manifest(
+            version=spell_version(now),
+            trained_at=now,
+            git_commit=git_commit,
+            dataset=week.record,
+            model=describe_model(estimator),
+            chosen=challenger.choice.chosen,
+            candidates=challenger.choice.scores,
+            hold_out=_describe_hold_out(challenger, comparison),
+            champion_version=incumbent.pointer and incumbent.pointer.champion.version,
+            production_error=comparison.production_error,
+            products=challenger.products,
+            gates=verdicts,
+            libraries=running_libraries(),
+        )
+        if any(verdict.outcome == "reject" for verdict in verdicts):
+            _reject(registry, manifest)
+        if version is None:
+            version = registry.store(estimator, manifest)
+            registry.load(version)
+            log.info("Stored %s, read it back and verified it.", version)
+        champion = Champion(
+            version=version,
+            previous=incumbent.pointer and incumbent.pointer.champion.version,
+            promoted_at=datetime.now(UTC),
+            reason=f"trained on {week.record.key}",
+            git_commit=git_commit,
+        )
+        try:
+            registry.promote(champion, incumbent.pointer)
+        except WriteConflict:
+            log.warning("Another training was promoted meanwhile: judging %s again, against the new champion.", version)
+            incumbent = _read_incumbent(registry)
+            continue
+        log.info("Promoted %s instead of %s.", version, champion.previous or "no model")
+        return
+    raise WriteConflict(f"{version} is stored, but the champion was replaced {PROMOTION_TRIES} times meanwhile")
+
+
+def _gather(store: ObjectStore, now: datetime) -> Week:
+    latest = latest_dataset(store.keys(DATASETS), now)
+    for dataset in latest.dated_ahead:
+        log.warning("Ignored %s: it is dated more than an hour ahead of now, %s.", dataset.key, now.isoformat())
+    if latest.newest is None:
+        raise NoDataset(
+            f"no dataset under {DATASETS}: a key like {DATASETS}time_to_dispatch_2026-11-20T23:00:00Z.csv is expected"
+        )
+    stored = store.get(latest.newest.key)
+    orders = parse_orders(stored.body, stored.key)
+    log.info("Read %s: %d orders.", stored.key, len(orders))
+    record = DatasetRecord(
+        key=stored.key,
+        etag=stored.etag,
+        version_id=stored.version_id,
+        sha256=hashlib.sha256(stored.body).hexdigest(),
+        rows=len(orders),
+    )
+    return Week(orders, record, (now - latest.newest.timestamp) / timedelta(days=1))
+
+
+def _read_incumbent(registry: Registry) -> Incumbent:
+    pointer = registry.read_champion()
+    if pointer is None:
+        return Incumbent(None, None, "no model was ever promoted")
+    registry.read_manifest(pointer.champion.version)  # a pointer that leads nowhere is not passed over
+    try:
+        return Incumbent(pointer, registry.load(pointer.champion.version), None)
+    except ModelError as error:
+        return Incumbent(pointer, None, f"it no longer loads: {error}")
+
+
+def _compare(challenger: Challenger, incumbent: Incumbent, orders: pd.DataFrame) -> Comparison:
+    if incumbent.model is None:
+        return Comparison(not_compared=incumbent.missing)
+    comparison = compare(challenger, incumbent.model.estimator, orders)
+    if comparison.production_error:
+        log.info(
+            "Production error of %s, on this week's orders: RMSE %.3f h, MAE %.3f h.",
+            incumbent.model.manifest.version,
+            comparison.production_error.rmse,
+            comparison.production_error.mae,
+        )
+    return comparison
+
+
+def _describe_hold_out(challenger: Challenger, comparison: Comparison) -> HoldOut:
+    return HoldOut(
+        rows=len(challenger.hold_out),
+        share=HOLD_OUT,
+        seed=SEED,
+        candidate=challenger.metrics,
+        baseline=challenger.baseline,
+        rows_champion_knows=comparison.rows,
+        candidate_where_champion_knows=comparison.challenger,
+        champion=comparison.champion,
+    )
+
+
+def _reject(registry: Registry, manifest: Manifest) -> None:
+    version = registry.store_rejected(manifest.model_copy(update={"model": None}))
+    reasons = "; ".join(
+        f"{verdict.gate}: {', '.join(verdict.reasons)}" for verdict in manifest.gates if verdict.outcome == "reject"
+    )
+    raise TrainingRejected(f"rejected, see {rejected_manifest_key(version)}: {reasons}")
+
+
+def _log_challenger(challenger: Challenger) -> None:
+    for name, score in challenger.choice.scores.items():
+        if score.failure:
+            log.warning("Candidate %s was left out: %s", name, score.failure)
+        else:
+            mean, spread = np.mean(score.rmse_folds), np.std(score.rmse_folds, ddof=1)
+            log.info("Candidate %s: cross-validated RMSE %.3f h, spread %.3f h.", name, mean, spread)
+    metrics = challenger.metrics
+    log.info(
+        "Chose %s: hold-out RMSE %.3f h, MAE %.3f h, R2 %.3f; per-product mean RMSE %.3f h.",
+        challenger.choice.chosen,
+        metrics.rmse,
+        metrics.mae,
+        metrics.r2,
+        challenger.baseline.rmse,
+    )
+    pooled = [code for code, product in challenger.products.items() if product.pooled]
+    if pooled:
+        log.warning("Too few rows to learn from, answered by the fit of all products together: %s.", ", ".join(pooled))
+
+
+def _log_verdicts(verdicts: Sequence[GateVerdict]) -> None:
+    for verdict in verdicts:
+        level = logging.INFO if verdict.outcome == "pass" else logging.WARNING
+        log.log(level, "Gate %s: %s%s", verdict.gate, verdict.outcome, "".join(f"; {why}" for why in verdict.reasons))
+
+
+def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="train_model", description=__doc__, allow_abbrev=False)
+    parser.add_argument("bucket", metavar="BUCKET", help="where datasets/ and models/ lie")
+    parser.add_argument(
+        "--reject-below",
+        type=_r_squared,
+        default=0.8,
+        metavar="R2",
+        help="reject a model whose R2 on the hold-out is below this (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--warn-below",
+        type=_r_squared,
+        default=0.9,
+        metavar="R2",
+        help="warn of a model whose R2 on the hold-out is below this (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--max-dataset-age-days",
+        type=_days,
+        default=30.0,
+        metavar="DAYS",
+        help="reject a model if the newest dataset is older than this (default: %(default)s)",
+    )
+    return parser.parse_args(arguments)
+
+
+def _r_squared(text: str) -> float:
+    if not -math.inf < float(text) <= 1:
+        raise argparse.ArgumentTypeError(f"{text} is no R2, which is at most 1")
+    return float(text)
+
+
+def _days(text: str) -> float:
+    if not 0 < float(text) < math.inf:
+        raise argparse.ArgumentTypeError(f"{text} is no number of days above 0")
+    return float(text)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

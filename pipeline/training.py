@@ -1,0 +1,97 @@
+"""From a week of orders to a fitted model with its figures, and from those to the gates' verdicts. No S3, no clock."""
+
+from dataclasses import dataclass
+
+import pandas as pd
+
+from pipeline import gates
+from pipeline.candidates import Choice, candidates, choose
+from pipeline.estimator import Floats, TimeToDispatchRegressor
+from pipeline.evaluation import curves, measure, product_means, profile, split
+from pipeline.manifest import GateVerdict, Metrics, ProductProfile
+from pipeline.orders import HOURS, PRODUCT
+
+
+@dataclass(frozen=True)
+class Thresholds:
+    """What the gates ask for: R2 on the hold-out, and the age of the newest dataset in days."""
+
+    reject_below: float
+    warn_below: float
+    max_dataset_age_days: float
+
+
+@dataclass(frozen=True)
+class Challenger:
+    """The chosen candidate: fitted without the hold-out, how it did there, and refitted on all rows to be served."""
+
+    choice: Choice
+    model: TimeToDispatchRegressor
+    refit: TimeToDispatchRegressor
+    hold_out: pd.DataFrame
+    predicted: Floats
+    metrics: Metrics
+    baseline: Metrics
+    products: dict[str, ProductProfile]
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Challenger and champion on the hold-out rows whose products both know, or why they were not compared.
+
+    `production_error` is the champion's on all rows of the week that it knows: its first week in production.
+    """
+
+    rows: int = 0
+    challenger: Metrics | None = None
+    champion: Metrics | None = None
+    production_error: Metrics | None = None
+    not_compared: str | None = None
+
+
+def challenge(orders: pd.DataFrame, seed: int) -> Challenger:
+    """Choose a candidate on the rows to fit on, fit it to them, and touch the hold-out once."""
+    fit_rows, hold_out = split(orders, seed)
+    choice = choose(fit_rows, seed)
+    model = candidates(seed)[choice.chosen].fit(fit_rows, fit_rows[HOURS].to_numpy())
+    predicted = model.predict(hold_out)
+    hours = hold_out[HOURS].to_numpy()
+    return Challenger(
+        choice,
+        model,
+        refit=candidates(seed)[choice.chosen].fit(orders, orders[HOURS].to_numpy()),
+        hold_out=hold_out,
+        predicted=predicted,
+        metrics=measure(hours, predicted),
+        baseline=measure(hours, product_means(fit_rows, hold_out)),
+        products=profile(orders),
+    )
+
+
+def compare(challenger: Challenger, champion: TimeToDispatchRegressor, orders: pd.DataFrame) -> Comparison:
+    """Measure both on the same rows; a hold-out without a product that the champion knows compares nothing."""
+    known = orders[orders[PRODUCT].isin(champion.product_codes_)]
+    both = challenger.hold_out[PRODUCT].isin(champion.product_codes_).to_numpy()
+    if not both.any():
+        return Comparison(not_compared="no row of the hold-out is of a product that it knows")
+    rows = challenger.hold_out[both]
+    return Comparison(
+        rows=len(rows),
+        challenger=measure(rows[HOURS].to_numpy(), challenger.predicted[both]),
+        champion=measure(rows[HOURS].to_numpy(), champion.predict(rows)),
+        production_error=measure(known[HOURS].to_numpy(), champion.predict(known)),
+    )
+
+
+def judge(
+    challenger: Challenger, comparison: Comparison, thresholds: Thresholds, dataset_age_days: float
+) -> list[GateVerdict]:
+    """Every gate's verdict, whatever the others say."""
+    return [
+        gates.accuracy_gate(challenger.metrics, thresholds.reject_below, thresholds.warn_below),
+        gates.baseline_gate(challenger.metrics, challenger.baseline),
+        gates.champion_gate(comparison.challenger, comparison.champion, comparison.not_compared),
+        gates.behaviour_gate(curves(challenger.model, challenger.products)),
+        gates.behaviour_gate(curves(challenger.refit, challenger.products), "behaviour_of_refit"),
+        gates.freshness_gate(dataset_age_days, thresholds.max_dataset_age_days),
+    ]

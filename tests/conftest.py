@@ -1,0 +1,158 @@
+"""What the tests share: S3 servers, weeks of orders, fitted models, and stages started as Bodywork starts them."""
+
+import os
+import socket
+import uuid
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import boto3
+import pandas as pd
+import pytest
+from hypothesis import settings
+from moto.server import ThreadedMotoServer
+
+from local.generate_orders import generate_week, to_csv
+from local.s3_server import GRPC_OFFSET, Ports, client_settings, s3_server
+from pipeline.names import dataset_key
+from pipeline.object_store import ObjectStore
+from pipeline.train_model import run as train
+from pipeline.training import Thresholds
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
+
+NOW = datetime(2026, 11, 21, 8, 0, tzinfo=UTC)  # the Saturday morning after the week below
+FRIDAY = datetime(2026, 11, 20, 23, 0, tzinfo=UTC)
+THRESHOLDS = Thresholds(reject_below=0.8, warn_below=0.9, max_dataset_age_days=30)
+
+settings.register_profile("default", deadline=None, derandomize=True, max_examples=50)
+settings.load_profile("default")
+
+
+class Bucket:
+    """A bucket of a running S3 server, and what a client of it needs."""
+
+    def __init__(self, environment: dict[str, str], name: str) -> None:
+        self.name = name
+        self.environment = environment
+        self.client: S3Client = boto3.client("s3", **client_settings(environment))  # type: ignore[call-overload]
+        self.store = ObjectStore(self.client, name)
+
+    def put(self, key: str, body: bytes) -> None:
+        """Write an object, whatever is there."""
+        self.client.put_object(Bucket=self.name, Key=key, Body=body)
+
+    def get(self, key: str) -> bytes:
+        """Read an object."""
+        return self.store.get(key).body
+
+    def delete(self, key: str) -> None:
+        """Remove an object."""
+        self.client.delete_object(Bucket=self.name, Key=key)
+
+    def keys(self, prefix: str = "") -> list[str]:
+        """All keys that begin with a prefix."""
+        return list(self.store.keys(prefix))
+
+    def snapshot(self, prefix: str) -> dict[str, bytes]:
+        """All objects below a prefix."""
+        return {key: self.get(key) for key in self.keys(prefix)}
+
+
+@pytest.fixture(scope="session")
+def moto_environment() -> Iterator[dict[str, str]]:
+    """moto's S3, over HTTP; what a client needs to reach it."""
+    server = ThreadedMotoServer(port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    yield {
+        "AWS_ACCESS_KEY_ID": "anybody",
+        "AWS_SECRET_ACCESS_KEY": "any-secret",
+        "AWS_DEFAULT_REGION": "us-east-1",
+        "AWS_ENDPOINT_URL": f"http://{host}:{port}",
+        "AWS_MAX_ATTEMPTS": "1",
+    }
+    server.stop()
+
+
+@pytest.fixture
+def bucket(moto_environment: dict[str, str]) -> Bucket:
+    """An empty bucket on moto's S3."""
+    bucket = Bucket(moto_environment, f"bucket-{uuid.uuid4()}")
+    bucket.client.create_bucket(Bucket=bucket.name)
+    return bucket
+
+
+@pytest.fixture(scope="session")
+def seaweedfs_environment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
+    """SeaweedFS's S3; what a client needs to reach it."""
+    with s3_server(tmp_path_factory.mktemp("seaweedfs"), "first", free_ports()) as environment:
+        yield environment
+
+
+@pytest.fixture
+def seaweedfs_bucket(seaweedfs_environment: dict[str, str]) -> Bucket:
+    """An empty bucket on SeaweedFS."""
+    bucket = Bucket(seaweedfs_environment, f"bucket-{uuid.uuid4()}")
+    bucket.client.create_bucket(Bucket=bucket.name)
+    return bucket
+
+
+@pytest.fixture(scope="session")
+def week() -> pd.DataFrame:
+    """A week of orders, as generated; a test that changes it takes a copy."""
+    return generate_week(seed=1)
+
+
+@pytest.fixture
+def week_csv(week: pd.DataFrame) -> bytes:
+    """The same week as the data team stores it."""
+    return to_csv(week)
+
+
+@pytest.fixture
+def trained_bucket(bucket: Bucket, week_csv: bytes) -> Bucket:
+    """A bucket with a dataset and the champion that was trained on it."""
+    bucket.put(dataset_key(FRIDAY), week_csv)
+    train(bucket.store, THRESHOLDS, NOW, "abc1234")
+    return bucket
+
+
+@pytest.fixture(autouse=True)
+def no_credentials_of_this_machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """No test can reach anybody's real S3."""
+    for name in list(os.environ):
+        if name.startswith("AWS_") and not name.endswith("CA_BUNDLE"):
+            monkeypatch.delenv(name)
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "none"))
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "none"))
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+
+
+def free_port() -> int:
+    """A port that nothing listens on now."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port: int = listener.getsockname()[1]
+        return port
+
+
+def free_ports() -> Ports:
+    """Ports for one more SeaweedFS, below those that the system gives out by itself."""
+    found: list[int] = []
+    candidate = 10_000 + uuid.uuid4().int % 10_000
+    while len(found) < len(vars(Ports())):
+        candidate += 1
+        if _is_free(candidate) and _is_free(candidate + GRPC_OFFSET):
+            found.append(candidate)
+    return Ports(*found)
+
+
+def _is_free(port: int) -> bool:
+    try:
+        socket.create_server(("127.0.0.1", port)).close()
+    except OSError:
+        return False
+    return True
