@@ -59,7 +59,7 @@ class ObjectStore:
             read_timeout=READ_SECONDS,
         )
         with _translated(f"setting up S3 for bucket {bucket}"):
-            return cls(boto3.client("s3", config=config), bucket)
+            return cls(boto3.Session().client("s3", config=config), bucket)
 
     def get(self, key: str) -> StoredObject:
         """Read a whole object, its checksum verified; ObjectNotFound if there is none."""

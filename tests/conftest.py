@@ -113,11 +113,21 @@ def week_csv(week: pd.DataFrame) -> bytes:
     return to_csv(week)
 
 
-@pytest.fixture
-def trained_bucket(bucket: Bucket, week_csv: bytes) -> Bucket:
-    """A bucket with a dataset and the champion that was trained on it."""
-    bucket.put(dataset_key(FRIDAY), week_csv)
+@pytest.fixture(scope="session")
+def trained_objects(moto_environment: dict[str, str], week: pd.DataFrame) -> dict[str, bytes]:
+    """All objects of a bucket after a first training."""
+    bucket = Bucket(moto_environment, "trained-once")
+    bucket.client.create_bucket(Bucket=bucket.name)
+    bucket.put(dataset_key(FRIDAY), to_csv(week))
     train(bucket.store, THRESHOLDS, NOW, "abc1234")
+    return bucket.snapshot("")
+
+
+@pytest.fixture
+def trained_bucket(bucket: Bucket, trained_objects: dict[str, bytes]) -> Bucket:
+    """A bucket with a dataset and the champion that was trained on it."""
+    for key, body in trained_objects.items():
+        bucket.put(key, body)
     return bucket
 
 

@@ -2,17 +2,35 @@
 
 import json
 import logging
+from collections.abc import Callable
+from datetime import timedelta
 
+import numpy as np
 import pandas as pd
 import pytest
 
 from local.generate_orders import generate_week, to_csv
-from pipeline.errors import TimeToDispatchError
+from pipeline.errors import (
+    ChampionInvalid,
+    DatasetInvalid,
+    ModelNotFound,
+    NoDataset,
+    TimeToDispatchError,
+    TrainingRejected,
+    WriteConflict,
+)
 from pipeline.manifest import Champion, Manifest
-from pipeline.names import CHAMPION_KEY, dataset_key, manifest_key, model_key
+from pipeline.names import CHAMPION_KEY, dataset_key, manifest_key, model_key, spell_version
+from pipeline.object_store import ObjectStore
+from pipeline.orders import HOURS, ORDERS, PRODUCT
 from pipeline.registry import Registry
-from pipeline.train_model import run
+from pipeline.train_model import main, run
 from tests.conftest import FRIDAY, NOW, THRESHOLDS, Bucket
+
+WEEK = timedelta(days=7)
+VERSION = spell_version(NOW)
+NEXT_FRIDAY, NEXT_SATURDAY = FRIDAY + WEEK, NOW + WEEK
+NEXT_VERSION = spell_version(NEXT_SATURDAY)
 
 
 def champion_of(bucket: Bucket) -> Champion:
@@ -21,15 +39,290 @@ def champion_of(bucket: Bucket) -> Champion:
     return pointer.champion
 
 
-def manifest_of(bucket: Bucket, version: str) -> Manifest:
-    return Manifest.model_validate_json(bucket.get(manifest_key(version)))
+def manifest_of(bucket: Bucket, version: str = VERSION) -> Manifest:
+    return Registry(bucket.store).read_manifest(version)
 
 
-def test_a_training_stores_a_version_and_promotes_it(bucket: Bucket, week_csv: bytes) -> None:
-    bucket.put(dataset_key(FRIDAY), week_csv)
+def train_next_week(bucket: Bucket, orders: pd.DataFrame) -> None:
+    bucket.put(dataset_key(NEXT_FRIDAY), to_csv(orders))
+    run(bucket.store, THRESHOLDS, NEXT_SATURDAY, "def5678")
+
+
+def test_a_training_stores_a_version_and_promotes_it(trained_bucket: Bucket) -> None:
+    assert {dataset_key(FRIDAY), model_key(VERSION), manifest_key(VERSION), CHAMPION_KEY} <= set(trained_bucket.keys())
+    champion = champion_of(trained_bucket)
+    assert (champion.version, champion.previous, champion.git_commit) == (VERSION, None, "abc1234")
+
+
+def test_the_manifest_says_where_the_model_comes_from_and_why_it_was_let_in(
+    trained_bucket: Bucket, week: pd.DataFrame
+) -> None:
+    manifest = manifest_of(trained_bucket)
+    assert manifest.dataset.key == dataset_key(FRIDAY)
+    assert manifest.dataset.rows == len(week)
+    assert manifest.git_commit == "abc1234"
+    assert manifest.chosen == "line_per_product"
+    assert set(manifest.candidates) == {"line_per_product", "decision_tree", "boosted_trees"}
+    assert [verdict.gate for verdict in manifest.gates] == [
+        "accuracy",
+        "baseline",
+        "champion",
+        "behaviour",
+        "behaviour_of_refit",
+        "freshness",
+    ]
+    seen = week[week[PRODUCT] == "SKU003"]
+    profile = manifest.products["SKU003"]
+    assert (profile.rows, profile.orders_max, profile.hours_min) == (len(seen), seen[ORDERS].max(), seen[HOURS].min())
+
+
+def test_the_same_week_trained_again_gives_the_same_model(trained_bucket: Bucket) -> None:
+    run(trained_bucket.store, THRESHOLDS, NEXT_SATURDAY, "abc1234")
+    first, second = manifest_of(trained_bucket), manifest_of(trained_bucket, NEXT_VERSION)
+    assert first.model == second.model
+
+
+def test_a_newer_week_is_promoted_over_the_first_champion(trained_bucket: Bucket) -> None:
+    before = trained_bucket.snapshot(f"models/{VERSION}/")
+    train_next_week(trained_bucket, generate_week(seed=2))
+    champion = champion_of(trained_bucket)
+    assert (champion.version, champion.previous) == (NEXT_VERSION, VERSION)
+    assert trained_bucket.snapshot(f"models/{VERSION}/") == before
+
+
+def test_the_champions_error_on_the_new_week_is_kept_as_its_error_in_production(
+    trained_bucket: Bucket, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.INFO):
+        train_next_week(trained_bucket, generate_week(seed=2))
+    manifest = manifest_of(trained_bucket, NEXT_VERSION)
+    assert manifest.champion_version == VERSION
+    assert manifest.production_error is not None
+    week = generate_week(seed=2)
+    served = Registry(trained_bucket.store).load(VERSION).estimator.predict(week)
+    assert manifest.production_error.rmse == pytest.approx(np.sqrt(np.mean((served - week[HOURS]) ** 2)))
+    assert f"Production error of {VERSION}" in caplog.text
+
+
+def test_a_new_product_needs_no_edit(trained_bucket: Bucket) -> None:
+    orders = generate_week(seed=2)
+    orders.loc[orders.index[:200], PRODUCT] = "SKU-OF-THE-WEEK"
+    orders.loc[orders.index[:200], HOURS] = 3.0 + 0.01 * orders.loc[orders.index[:200], ORDERS]
+    train_next_week(trained_bucket, orders)
+    assert "SKU-OF-THE-WEEK" in manifest_of(trained_bucket, NEXT_VERSION).products
+
+
+def test_a_rare_product_is_named_and_served(
+    bucket: Bucket, week: pd.DataFrame, caplog: pytest.LogCaptureFixture
+) -> None:
+    rare = pd.DataFrame({HOURS: [9.0], ORDERS: [50], PRODUCT: ["SKU-OF-THE-YEAR"]})
+    bucket.put(dataset_key(FRIDAY), to_csv(pd.concat([week, rare])))
     run(bucket.store, THRESHOLDS, NOW, "abc1234")
-    version = "time_to_dispatch_2026-11-21T08:00:00Z"
-    assert bucket.keys() == sorted([dataset_key(FRIDAY), model_key(version), manifest_key(version), CHAMPION_KEY])
-    assert champion_of(bucket).version == version
-    assert champion_of(bucket).previous is None
-    assert champion_of(bucket).git_commit == "abc1234"
+    assert "answered by the fit of all products together: SKU-OF-THE-YEAR." in caplog.text
+    assert manifest_of(bucket).products["SKU-OF-THE-YEAR"].pooled
+    assert "SKU-OF-THE-YEAR" in Registry(bucket.store).load_champion().estimator.product_codes_
+
+
+def shuffled(week: pd.DataFrame) -> pd.DataFrame:
+    return week.assign(hours_to_dispatch=week[HOURS].sample(frac=1, random_state=1).to_numpy())
+
+
+def falling(week: pd.DataFrame) -> pd.DataFrame:
+    return week.assign(orders_placed=week[ORDERS].max() - week[ORDERS])
+
+
+@pytest.mark.parametrize(
+    ("spoil", "reasons"),
+    [
+        (lambda week: week.assign(hours_to_dispatch=4.0), ["baseline: hold-out RMSE 0.000 h is not below"]),
+        (shuffled, ["accuracy: hold-out R2 "]),
+        (falling, ["behaviour: SKU001: falls from "]),
+    ],
+)
+def test_a_week_that_teaches_nothing_true_is_rejected_with_every_reason(
+    trained_bucket: Bucket,
+    week: pd.DataFrame,
+    spoil: Callable[[pd.DataFrame], pd.DataFrame],
+    reasons: list[str],
+) -> None:
+    before = trained_bucket.snapshot("models/")
+    with pytest.raises(TrainingRejected) as caught:
+        train_next_week(trained_bucket, spoil(week))
+    assert all(reason in str(caught.value) for reason in reasons)
+    assert f"see rejected/{NEXT_VERSION}/" in str(caught.value)
+    assert trained_bucket.snapshot("models/") == before
+
+
+def test_a_rejected_model_is_not_stored_but_why_is(trained_bucket: Bucket, week: pd.DataFrame) -> None:
+    with pytest.raises(TrainingRejected):
+        train_next_week(trained_bucket, shuffled(week))
+    assert f"rejected/{NEXT_VERSION}/manifest.json" in trained_bucket.keys("rejected/")
+    assert not [key for key in trained_bucket.keys("rejected/") if key.endswith(".joblib")]
+    manifest = Manifest.model_validate_json(trained_bucket.get(f"rejected/{NEXT_VERSION}/manifest.json"))
+    assert manifest.model is None
+    assert {verdict.gate: verdict.outcome for verdict in manifest.gates}["accuracy"] == "reject"
+
+
+def test_a_model_that_is_worse_than_the_champion_is_rejected(trained_bucket: Bucket) -> None:
+    orders = generate_week(seed=2)
+    few = orders.groupby(PRODUCT).head(20)  # enough to train on, too few to do as well as the champion
+    with pytest.raises(TrainingRejected, match="champion: hold-out RMSE .* is over 1.05 x the champion's"):
+        train_next_week(trained_bucket, few)
+    assert champion_of(trained_bucket).version == VERSION
+
+
+def test_a_champion_that_no_longer_loads_is_replaced_with_a_warning(
+    trained_bucket: Bucket, caplog: pytest.LogCaptureFixture
+) -> None:
+    trained_bucket.put(model_key(VERSION), b"damaged")
+    train_next_week(trained_bucket, generate_week(seed=2))
+    assert champion_of(trained_bucket).version == NEXT_VERSION
+    assert "not compared with a champion: it no longer loads" in caplog.text
+    champion_gate = manifest_of(trained_bucket, NEXT_VERSION).gates[2]
+    assert (champion_gate.outcome, champion_gate.gate) == ("warn", "champion")
+    assert "damaged or replaced" in champion_gate.reasons[0]
+
+
+def test_a_champion_of_other_products_is_not_compared_with(trained_bucket: Bucket) -> None:
+    orders = generate_week(seed=2)
+    train_next_week(trained_bucket, orders.assign(product_code="new-" + orders[PRODUCT]))
+    manifest = manifest_of(trained_bucket, NEXT_VERSION)
+    assert manifest.gates[2].reasons == [
+        "not compared with a champion: no row of the hold-out is of a product that it knows"
+    ]
+    assert manifest.production_error is None
+
+
+def test_a_champion_pointer_that_makes_no_sense_is_left_alone(trained_bucket: Bucket) -> None:
+    trained_bucket.put(CHAMPION_KEY, b"{}")
+    with pytest.raises(ChampionInvalid):
+        train_next_week(trained_bucket, generate_week(seed=2))
+    assert trained_bucket.get(CHAMPION_KEY) == b"{}"
+
+
+def test_a_champion_pointer_that_leads_nowhere_is_left_alone(trained_bucket: Bucket) -> None:
+    trained_bucket.delete(manifest_key(VERSION))
+    with pytest.raises(ModelNotFound):
+        train_next_week(trained_bucket, generate_week(seed=2))
+    assert champion_of(trained_bucket).version == VERSION
+
+
+def test_an_old_dataset_is_not_trained_on_for_ever(trained_bucket: Bucket) -> None:
+    with pytest.raises(TrainingRejected, match=r"freshness: the newest dataset is 30\.4 days old, more than 30"):
+        run(trained_bucket.store, THRESHOLDS, NOW + timedelta(days=30), "abc1234")
+
+
+def test_without_a_dataset_nothing_is_trained(bucket: Bucket) -> None:
+    bucket.put("datasets/readme.txt", b"")
+    with pytest.raises(NoDataset, match="no dataset under datasets/"):
+        run(bucket.store, THRESHOLDS, NOW, "abc1234")
+
+
+def test_a_dataset_dated_ahead_is_named_and_ignored(
+    trained_bucket: Bucket, caplog: pytest.LogCaptureFixture
+) -> None:
+    trained_bucket.put(dataset_key(NOW + timedelta(hours=2)), b"not even a CSV")
+    run(trained_bucket.store, THRESHOLDS, NOW, "abc1234")
+    assert "Ignored datasets/time_to_dispatch_2026-11-21T10:00:00Z.csv: it is dated more than an hour" in caplog.text
+
+
+def test_the_newest_dataset_counts_even_when_it_is_broken(trained_bucket: Bucket) -> None:
+    trained_bucket.put(dataset_key(NEXT_FRIDAY), b"")
+    with pytest.raises(DatasetInvalid, match="the object is empty"):
+        run(trained_bucket.store, THRESHOLDS, NEXT_SATURDAY, "abc1234")
+
+
+class RacingStore(ObjectStore):
+    """A store on which another training promotes each time before this one does."""
+
+    def __init__(self, bucket: Bucket, races: int) -> None:
+        super().__init__(bucket.client, bucket.name)
+        self._bucket_seen_by_others = bucket
+        self.races = races
+
+    def replace(self, key: str, body: bytes, content_type: str, etag: str) -> None:
+        if self.races:
+            self.races -= 1
+            theirs = json.loads(self._bucket_seen_by_others.get(key)) | {"reason": f"race {self.races}"}
+            self._bucket_seen_by_others.put(key, json.dumps(theirs).encode())
+        super().replace(key, body, content_type, etag)
+
+
+@pytest.mark.parametrize("races", [1, 2])
+def test_a_training_that_loses_a_race_judges_again_and_promotes(trained_bucket: Bucket, races: int) -> None:
+    trained_bucket.put(dataset_key(NEXT_FRIDAY), to_csv(generate_week(seed=2)))
+    run(RacingStore(trained_bucket, races), THRESHOLDS, NEXT_SATURDAY, "def5678")
+    assert champion_of(trained_bucket).version == NEXT_VERSION
+
+
+def test_a_training_that_loses_three_races_gives_up_and_says_so(trained_bucket: Bucket) -> None:
+    trained_bucket.put(dataset_key(NEXT_FRIDAY), to_csv(generate_week(seed=2)))
+    with pytest.raises(WriteConflict, match=f"{NEXT_VERSION} is stored, but the champion was replaced 3 times"):
+        run(RacingStore(trained_bucket, 3), THRESHOLDS, NEXT_SATURDAY, "def5678")
+    assert champion_of(trained_bucket).reason == "race 0"
+
+
+def test_a_training_that_loses_against_a_better_champion_is_rejected(trained_bucket: Bucket) -> None:
+    few = generate_week(seed=2).groupby(PRODUCT).head(20)
+    pointer = trained_bucket.get(CHAMPION_KEY)
+    trained_bucket.delete(CHAMPION_KEY)
+    trained_bucket.put(dataset_key(NEXT_FRIDAY), to_csv(few))
+
+    class AnotherIsFirst(ObjectStore):
+        def put_new(self, key: str, body: bytes, content_type: str) -> None:
+            if key == CHAMPION_KEY:
+                trained_bucket.put(CHAMPION_KEY, pointer)
+            super().put_new(key, body, content_type)
+
+    with pytest.raises(TrainingRejected, match="champion: hold-out RMSE"):
+        run(AnotherIsFirst(trained_bucket.client, trained_bucket.name), THRESHOLDS, NEXT_SATURDAY, "def5678")
+    assert champion_of(trained_bucket).version == VERSION
+
+
+@pytest.mark.parametrize("writes", range(4))
+def test_whichever_write_s3_refuses_the_old_champion_stays_and_the_next_run_succeeds(
+    trained_bucket: Bucket, writes: int
+) -> None:
+    class Refusing(ObjectStore):
+        left = writes
+
+        def _count(self) -> None:
+            if not self.left:
+                raise TimeToDispatchError("S3 takes no more")
+            self.left -= 1
+
+        def put_new(self, key: str, body: bytes, content_type: str) -> None:
+            self._count()
+            super().put_new(key, body, content_type)
+
+        def replace(self, key: str, body: bytes, content_type: str, etag: str) -> None:
+            self._count()
+            super().replace(key, body, content_type, etag)
+
+    trained_bucket.put(dataset_key(NEXT_FRIDAY), to_csv(generate_week(seed=2)))
+    store = Refusing(trained_bucket.client, trained_bucket.name)
+    try:
+        run(store, THRESHOLDS, NEXT_SATURDAY, "def5678")
+    except TimeToDispatchError:
+        assert Registry(trained_bucket.store).load_champion().manifest.version == VERSION
+    run(trained_bucket.store, THRESHOLDS, NEXT_SATURDAY, "def5678")
+    assert Registry(trained_bucket.store).load_champion().manifest.dataset.key == dataset_key(NEXT_FRIDAY)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        [],
+        ["bucket", "surplus"],
+        ["bucket", "--reject-below", "high"],
+        ["bucket", "--reject-below", "1.5"],
+        ["bucket", "--warn-below", "nan"],
+        ["bucket", "--max-dataset-age-days", "0"],
+        ["bucket", "--max-dataset-age-days", "inf"],
+        ["bucket", "--reject", "0.7"],
+    ],
+)
+def test_bad_arguments_are_exit_code_2(arguments: list[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        main(arguments)
+    assert caught.value.code == 2

@@ -1,0 +1,85 @@
+"""Each gate's verdict, at its thresholds and on both sides of them."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pipeline.evaluation import Curve
+from pipeline.gates import accuracy_gate, baseline_gate, behaviour_gate, champion_gate, freshness_gate
+from pipeline.manifest import Metrics
+
+
+def metrics(rmse: float = 1.0, r2: float = 0.95) -> Metrics:
+    return Metrics(rmse=rmse, mae=0.8 * rmse, r2=r2)
+
+
+def curve(*hours: float, highest: float = 10.0) -> Curve:
+    return Curve("SKU001", np.array(hours), highest)
+
+
+@pytest.mark.parametrize(
+    ("r2", "outcome"),
+    [(0.95, "pass"), (0.9, "pass"), (0.899, "warn"), (0.8, "warn"), (0.799, "reject"), (-3, "reject")],
+)
+def test_accuracy_is_judged_at_its_two_thresholds(r2: float, outcome: str) -> None:
+    verdict = accuracy_gate(metrics(r2=r2), reject_below=0.8, warn_below=0.9)
+    assert verdict.outcome == outcome
+    assert bool(verdict.reasons) == (outcome != "pass")
+
+
+@pytest.mark.parametrize(("rmse", "outcome"), [(0.9, "pass"), (1.0, "reject"), (1.1, "reject")])
+def test_a_model_that_is_not_better_than_the_mean_is_rejected(rmse: float, outcome: str) -> None:
+    assert baseline_gate(metrics(rmse), metrics(1.0)).outcome == outcome
+
+
+def test_an_error_of_zero_is_not_better_than_the_means_error_of_zero() -> None:
+    assert baseline_gate(metrics(0.0), metrics(0.0)).outcome == "reject"
+
+
+@pytest.mark.parametrize(("rmse", "outcome"), [(0.5, "pass"), (1.05, "pass"), (1.0501, "reject")])
+def test_a_model_may_be_5_percent_worse_than_the_champion(rmse: float, outcome: str) -> None:
+    assert champion_gate(metrics(rmse), metrics(1.0), None).outcome == outcome
+
+
+def test_without_a_champion_to_compare_with_the_gate_is_open_and_says_why() -> None:
+    verdict = champion_gate(None, None, "no model was ever promoted")
+    assert verdict.outcome == "warn"
+    assert verdict.reasons == ["not compared with a champion: no model was ever promoted"]
+
+
+@pytest.mark.parametrize(
+    ("misbehaving", "reason"),
+    [
+        (curve(1.0, np.nan, 3.0), "SKU001: no finite estimate at 1 orders"),
+        (curve(1.0, np.inf), "SKU001: no finite estimate at 1 orders"),
+        (curve(-0.5, 1.0), "SKU001: -0.500 h at 0 orders is negative"),
+        (curve(1.0, 3.0, 2.0, 4.0), "SKU001: falls from 3.000 to 2.000 h at 2 orders"),
+        (curve(1.0, 12.6), "SKU001: 12.600 h at 1 orders is above 12.500 h"),
+    ],
+)
+def test_an_estimate_that_cannot_be_shown_to_a_customer_rejects(misbehaving: Curve, reason: str) -> None:
+    verdict = behaviour_gate([curve(1.0, 2.0), misbehaving])
+    assert verdict.outcome == "reject"
+    assert verdict.reasons == [reason]
+
+
+def test_all_misbehaviour_of_all_products_is_named() -> None:
+    assert len(behaviour_gate([curve(-1.0, -2.0), curve(13.0, 12.9)]).reasons) == 4
+
+
+@given(st.lists(st.floats(0, 12.5), min_size=1).map(sorted))
+def test_a_curve_that_rises_within_its_limits_behaves(hours: list[float]) -> None:
+    assert behaviour_gate([curve(*hours)]).outcome == "pass"
+
+
+@pytest.mark.parametrize(("fall", "outcome"), [(1e-9, "pass"), (2e-9, "reject")])
+def test_a_fall_within_rounding_is_none(fall: float, outcome: str) -> None:
+    assert behaviour_gate([curve(fall, 0.0)]).outcome == outcome
+
+
+@pytest.mark.parametrize(
+    ("age", "outcome"), [(0.4, "pass"), (8.0, "pass"), (8.1, "warn"), (30.0, "warn"), (30.1, "reject")]
+)
+def test_an_old_dataset_warns_and_then_rejects(age: float, outcome: str) -> None:
+    assert freshness_gate(age, max_age_days=30).outcome == outcome
