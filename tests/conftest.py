@@ -1,9 +1,11 @@
 """What the tests share: S3 servers, weeks of orders, fitted models, and stages started as Bodywork starts them."""
 
+import logging
 import os
+import re
 import socket
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -27,6 +29,9 @@ if TYPE_CHECKING:
 NOW = datetime(2026, 11, 21, 8, 0, tzinfo=UTC)  # the Saturday morning after the week below
 FRIDAY = datetime(2026, 11, 20, 23, 0, tzinfo=UTC)
 THRESHOLDS = Thresholds(reject_below=0.8, warn_below=0.9, max_dataset_age_days=30)
+
+LOG_LINE = re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d{3} - [A-Z]+ - \w+\.\w+ - .")
+RunStage = Callable[[Callable[[Sequence[str]], int], Sequence[str], dict[str, str]], tuple[int, list[str]]]
 
 settings.register_profile("default", deadline=None, derandomize=True, max_examples=50)
 settings.load_profile("default")
@@ -129,6 +134,26 @@ def trained_bucket(bucket: Bucket, trained_objects: dict[str, bytes]) -> Bucket:
     for key, body in trained_objects.items():
         bucket.put(key, body)
     return bucket
+
+
+@pytest.fixture
+def run_stage(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Iterator[RunStage]:
+    """Runs a stage's main() in this process: its exit code, and the messages of its ERROR lines."""
+
+    def run(
+        main: Callable[[Sequence[str]], int], arguments: Sequence[str], environment: dict[str, str]
+    ) -> tuple[int, list[str]]:
+        for name, value in environment.items():
+            monkeypatch.setenv(name, value)
+        code = main(arguments)
+        lines = capsys.readouterr().out.splitlines()
+        assert all(LOG_LINE.match(line) for line in lines)
+        return code, [line.split(" - ", 3)[3] for line in lines if " - ERROR - " in line]
+
+    handlers = logging.root.handlers[:]
+    yield run
+    logging.captureWarnings(False)
+    logging.root.handlers[:] = handlers
 
 
 @pytest.fixture(autouse=True)

@@ -25,7 +25,7 @@ from pipeline.object_store import ObjectStore
 from pipeline.orders import HOURS, ORDERS, PRODUCT
 from pipeline.registry import Registry
 from pipeline.train_model import main, run
-from tests.conftest import FRIDAY, NOW, THRESHOLDS, Bucket
+from tests.conftest import FRIDAY, NOW, THRESHOLDS, Bucket, RunStage, free_port
 
 WEEK = timedelta(days=7)
 VERSION = spell_version(NOW)
@@ -326,3 +326,53 @@ def test_bad_arguments_are_exit_code_2(arguments: list[str]) -> None:
     with pytest.raises(SystemExit) as caught:
         main(arguments)
     assert caught.value.code == 2
+
+
+@pytest.mark.parametrize(
+    ("dataset", "problem"),
+    [
+        (None, "no dataset under datasets/"),
+        (b"", "the object is empty"),
+        (b"hours_to_dispatch,orders_placed,product_code\n", "0 rows, at least 100 are needed"),
+        (b"hours,orders_placed,product_code\n1,2,SKU001\n", "no column hours_to_dispatch"),
+        (b"hours_to_dispatch,orders_placed,product_code\nfast,-1,\n", "1 of 1 rows have"),
+        (b"\x89PNG\r\n\x1a\n\0\0", "this is binary or UTF-16"),
+    ],
+)
+def test_a_dataset_that_cannot_be_trained_on_is_one_clear_line_and_exit_code_1(
+    trained_bucket: Bucket, dataset: bytes | None, problem: str, run_stage: RunStage
+) -> None:
+    trained_bucket.delete(dataset_key(FRIDAY))
+    if dataset is not None:
+        trained_bucket.put(dataset_key(NEXT_FRIDAY - 2 * WEEK), dataset)
+    before = trained_bucket.snapshot("models/")
+    code, (error,) = run_stage(main, [trained_bucket.name], trained_bucket.environment)
+    assert code == 1
+    assert error.startswith("Nothing was promoted: ")
+    assert problem in error
+    assert trained_bucket.snapshot("models/") == before
+
+
+def test_a_bucket_that_is_not_there_is_one_clear_line_and_exit_code_1(
+    moto_environment: dict[str, str], run_stage: RunStage
+) -> None:
+    code, (error,) = run_stage(main, ["no-such-bucket"], moto_environment)
+    assert code == 1
+    assert "NoSuchBucket" in error
+
+
+def test_an_s3_that_is_not_there_is_one_clear_line_and_exit_code_1(
+    moto_environment: dict[str, str], run_stage: RunStage
+) -> None:
+    nowhere = {**moto_environment, "AWS_ENDPOINT_URL": f"http://127.0.0.1:{free_port()}"}
+    code, (error,) = run_stage(main, ["bucket"], nowhere)
+    assert code == 1
+    assert "Could not connect to the endpoint URL" in error
+
+
+@pytest.mark.seaweedfs
+def test_a_wrong_secret_is_one_clear_line_and_exit_code_1(seaweedfs_bucket: Bucket, run_stage: RunStage) -> None:
+    environment = {**seaweedfs_bucket.environment, "AWS_SECRET_ACCESS_KEY": "wrong"}
+    code, (error,) = run_stage(main, [seaweedfs_bucket.name], environment)
+    assert code == 1
+    assert "SignatureDoesNotMatch" in error
