@@ -16,8 +16,8 @@ PIN = re.compile(r"^([A-Za-z0-9._-]+)(?:\[[a-z0-9,_-]+\])?==([^ ;\\]+)(?: ; (.*?
 TRAINING = {f"pipeline.{name}" for name in ("candidates", "evaluation", "gates", "orders", "training")}
 LAYERS = [  # from the core outwards: a module imports from its own layer or from those before it
     {"errors", "names", "manifest", "orders", "estimator", "evaluation", "candidates", "gates", "training"}
-    | {"predictor"},
-    {"object_store", "registry", "metrics", "api", "server", "utils"},
+    | {"history", "predictor"},
+    {"object_store", "registry", "registry_commands", "metrics", "api", "server", "utils"},
     {"train_model", "serve_model"},
 ]
 
