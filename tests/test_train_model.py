@@ -280,7 +280,7 @@ def test_a_training_that_loses_against_a_better_champion_is_rejected(trained_buc
     assert champion_of(trained_bucket).version == VERSION
 
 
-@pytest.mark.parametrize("writes", range(4))
+@pytest.mark.parametrize("writes", range(5))
 def test_whichever_write_s3_refuses_the_old_champion_stays_and_the_next_run_succeeds(
     trained_bucket: Bucket, writes: int
 ) -> None:
