@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from scipy.stats import chi2
+from scipy.special import chdtri
 
 from pipeline.evaluation import sample
 from pipeline.manifest import ColumnDrift, DriftVerdict, WeekOnWeek
@@ -81,7 +81,7 @@ def _drift(before: NDArray[np.intp], now: NDArray[np.intp]) -> ColumnDrift:
     used = counts_before + counts_now > 0
     p, q = ((counts[used] + 0.5) / (counts.sum() + 0.5 * used.sum()) for counts in (counts_before, counts_now))
     psi = float(((q - p) * np.log(q / p)).sum())
-    by_chance = float(chi2.isf(CHANCE, max(used.sum() - 1, 1)) * (1 / len(before) + 1 / len(now)))
+    by_chance = float(chdtri(max(used.sum() - 1, 1), CHANCE) * (1 / len(before) + 1 / len(now)))
     return ColumnDrift(psi=psi, by_chance=by_chance, verdict=_verdict(psi, by_chance))
 
 

@@ -118,7 +118,7 @@ def candidates_plot(folds: Mapping[str, Sequence[float]]) -> Markup:
         axes.set_yticks(range(len(folds)), [name.replace("_", " ") for name in folds])
         axes.set(xlabel="cross-validated RMSE, h", ylim=(len(folds) - 0.5, -0.5))
 
-    return _draw(draw, "Cross-validated error of each candidate")
+    return _draw(draw, "Cross-validated error of each candidate", left=0.3)
 
 
 def history_plot(promised: Sequence[float], seen: Sequence[float | None]) -> Markup:
@@ -134,11 +134,14 @@ def history_plot(promised: Sequence[float], seen: Sequence[float | None]) -> Mar
     return _draw(draw, "Error promised and error seen")
 
 
-def _draw(draw: Callable[[Axes], None], label: str) -> Markup:
-    """An SVG element; each of the colours above becomes a variable of the page."""
+def _draw(draw: Callable[[Axes], None], label: str, left: float = 0.16) -> Markup:
+    """An SVG element; each of the colours above becomes a variable of the page.
+
+    Margins are fixed, `left` is the share of the width: a layout that is computed takes as long again as the drawing.
+    """
     with matplotlib.rc_context(STYLE):
-        figure = Figure(figsize=(4, 2.7), layout="constrained")
-        draw(figure.add_subplot())
+        figure = Figure(figsize=(4, 2.7))
+        draw(figure.add_axes((left, 0.19, 0.97 - left, 0.77)))
         text = io.StringIO()
         nothing = dict.fromkeys(("Creator", "Date", "Format", "Type"))
         figure.savefig(text, format="svg", transparent=True, metadata=nothing)
