@@ -21,6 +21,11 @@ run: .venv/installed ## Train on a generated week on a local S3 and serve on 127
 test: .venv/installed .venv-bodywork/installed ## Run the static analysis and all tests
 	@$(BIN)/tox run
 
+.PHONY: mutants
+mutants: .venv/installed ## Say which faults in the gates, the data contract and the registry no test would notice (slow)
+	@$(BIN)/mutmut run
+	@$(BIN)/mutmut results
+
 .PHONY: requirements
 requirements: .venv/installed ## Compile requirements/*.in into the pinned files; UPGRADE=--upgrade takes newer versions
 	$(COMPILE) $(UPGRADE) -o requirements/uv.txt requirements/uv.in
@@ -32,7 +37,7 @@ requirements: .venv/installed ## Compile requirements/*.in into the pinned files
 
 .PHONY: clean
 clean: ## Remove what the other verbs made, the local S3's data included
-	rm -rf .venv .venv-bodywork .tox .s3data .mypy_cache .pytest_cache .hypothesis
+	rm -rf mutants .venv .venv-bodywork .tox .s3data .mypy_cache .pytest_cache .hypothesis
 
 .venv/installed: requirements_cicd.txt requirements/uv.txt
 	@command -v $(PYTHON) >/dev/null || { echo "ERROR: there is no $(PYTHON); name one by make PYTHON=..." >&2; exit 1; }
