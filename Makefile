@@ -21,9 +21,30 @@ run: .venv/installed ## Train on a generated week on a local S3 and serve on 127
 test: .venv/installed .venv-bodywork/installed ## Run the static analysis and all tests
 	@$(BIN)/tox run
 
+.PHONY: image
+image: .venv/installed .venv-bodywork/installed ## Build and push the stage image, unless it is there (IMAGE_BUILDER=command, called with folder and tag)
+	@$(BIN)/python -m operations.image
+
+.PHONY: deploy
+deploy: .venv/installed .venv-bodywork/installed ## Deploy the commit that is checked out, and verify it (CONTEXT=kubectl's context)
+	@$(BIN)/python -m operations.deploy
+
+.PHONY: rollback
+rollback: .venv/installed ## Serve the previous model again, in every replica (CONTEXT=kubectl's context)
+	@$(BIN)/python -m operations.rollback
+
+.PHONY: status
+status: .venv/installed ## Show each replica's commit and model, the last weekly runs and the next
+	@$(BIN)/python -m operations.status
+
+.PHONY: e2e
+e2e: .venv/installed .venv-bodywork/installed ## Prove all of it on the cluster of KUBECONFIG, which must be fresh; e2e/__init__.py has the settings
+	@$(BIN)/python -m e2e.run
+
 .PHONY: requirements
 requirements: .venv/installed ## Compile requirements/*.in into the pinned files; UPGRADE=--upgrade takes newer versions
 	$(COMPILE) $(UPGRADE) -o requirements/uv.txt requirements/uv.in
+	$(COMPILE) $(UPGRADE) -o requirements/pip.txt requirements/pip.in
 	$(COMPILE) $(UPGRADE) -o requirements_pipe.txt requirements/pipe.in
 	$(COMPILE) $(UPGRADE) -c requirements_pipe.txt -c requirements/uv.txt -o requirements_cicd.txt requirements/cicd.in
 	$(COMPILE) $(UPGRADE) --override requirements/bodywork-overrides.txt \
