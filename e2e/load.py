@@ -2,8 +2,8 @@
 
     python -m e2e.load http://127.0.0.1:30080 [--kept 8] [--new 4] [--slow 4]
 
-runs until SIGTERM, then prints what it saw as JSON. A request that is refused, reset, not answered in time, not answered
-by 200 or not in the right form has failed.
+runs until SIGTERM, then prints what it saw as JSON. A request that is refused, reset, not answered in time, not with
+200 or not in the right form has failed.
 """
 
 import argparse

@@ -137,7 +137,7 @@ class World:
             timeout=VERB_SECONDS, check=False,
         )  # fmt: skip
         seconds = time.monotonic() - start
-        print(f"--- make {verb}, exit code {done.returncode}, {seconds:.1f} s\n{done.stdout}", file=self.log, flush=True)
+        print(f"--- make {verb}: {done.returncode} after {seconds:.1f} s\n{done.stdout}", file=self.log, flush=True)
         return Done(done.returncode, done.stdout, seconds)
 
     def deploy(self) -> Done:
@@ -147,7 +147,7 @@ class World:
         return done
 
     def refused(self, verb: str, *words: str, **settings: str) -> Done:
-        """A make verb that must fail: exit code 2 of make, one line with these words, and no pod touched."""
+        """A make verb that must fail: one line with these words, and no pod touched."""
         before = self.pods()
         done = self.make(verb, **settings)
         lines = [line for line in done.output.splitlines() if line.startswith("ERROR: ")]
@@ -237,7 +237,7 @@ def under_load(world: World, figures: list[str], versions: Sequence[str] | None 
     finally:
         seen.update(load.stop())
         figures.append(f"{seen['requests']:,} requests, {seen['failed']} failed")
-    expect(seen["failed"] == 0, f"{seen['failed']} failed, the first: {seen['failures'][0] if seen['failures'] else ''}")
+    expect(seen["failed"] == 0, f"{seen['failed']} failed, the first: {seen['failures'][:1]}")
     allowed = set(versions) if versions is not None else {world.champion()}
     expect(set(seen["versions"]) <= allowed, f"answered by {sorted(seen['versions'])}, expected {sorted(allowed)}")
 

@@ -80,7 +80,7 @@ def run(
     if done.returncode:
         lines = [line.strip() for line in (done.stderr or done.stdout).splitlines() if line.strip()]
         raise OperationError(f"{what}: {lines[-1] if lines else f'exit code {done.returncode}'}")
-    return done.stdout
+    return str(done.stdout)
 
 
 def kubectl(*arguments: str, stdin: str | None = None, seconds: float = CALL_SECONDS) -> str:

@@ -45,7 +45,7 @@ def check_tag(image: str) -> None:
     name, _, tag = image.partition(":")
     expected = derive_tag()
     if tag != expected:
-        raise OperationError(f"bodywork.yaml names the image {image}, its inputs give {name}:{expected}: put that there")
+        raise OperationError(f"bodywork.yaml names {image}, its inputs give {name}:{expected}: put that there")
 
 
 def is_on_hub(image: str) -> bool:

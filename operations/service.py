@@ -1,4 +1,4 @@
-"""The Deployment that Bodywork makes: what this project adds to it, and whether its replicas are what they should be."""
+"""The Deployment that Bodywork makes: what this project adds to it, and what its replicas are."""
 
 import json
 import os

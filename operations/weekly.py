@@ -1,7 +1,7 @@
 """What the CronJobs run, in the stage image: the deployed tag again, if there is a week that nobody trained on.
 
-A run that finds nothing new leaves the service alone: a second chance on Saturday neither rolls replicas for nothing nor
-takes back what somebody rolled back on Friday night.
+A run that finds nothing new leaves the service alone: a second chance on Saturday neither rolls replicas for nothing
+nor takes back what somebody rolled back on Friday night.
 """
 
 import logging
