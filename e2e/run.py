@@ -311,7 +311,7 @@ def _token(world: World) -> None:
     for pod in ready_pods(project):
         seen += kubectl("logs", "-n", project.name, pod)
         seen += kubectl("exec", "-n", project.name, pod, "--", "sh", "-c",
-                        "cat /stage/bodywork_project/.git/config /etc/gitconfig; cat /proc/[0-9]*/cmdline")  # fmt: skip
+                        "cat /stage/bodywork_project/.git/config /opt/git/config; cat /proc/[0-9]*/cmdline")  # fmt: skip
     for job in get("jobs", CONTROLLER_NAMESPACE)["items"]:
         seen += _job_log(job["metadata"]["name"], lines=-1)
     seen += (world.folder / "verbs.log").read_text()
