@@ -52,7 +52,7 @@ requirements: .venv/installed ## Compile requirements/*.in into the pinned files
 
 .PHONY: clean
 clean: ## Remove what the other verbs made, the local S3's data included
-	rm -rf .venv .venv-bodywork .tox .s3data .mypy_cache .pytest_cache .hypothesis
+	rm -rf .e2e.log .venv .venv-bodywork .tox .s3data .mypy_cache .pytest_cache .hypothesis
 
 .venv/installed: requirements_cicd.txt requirements/uv.txt
 	@command -v $(PYTHON) >/dev/null || { echo "ERROR: there is no $(PYTHON); name one by make PYTHON=..." >&2; exit 1; }

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
 NODE_PORT = 30080
+LOG = ROOT / ".e2e.log"  # what the make verbs said
 SETTINGS = ("KUBECONFIG", "AWS_ENDPOINT_URL", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "E2E_GIT_LISTEN",
             "E2E_GIT_URL")  # fmt: skip
 VERB_SECONDS = 420
@@ -72,7 +73,7 @@ class World:
         self.context = kubectl("config", "current-context").strip()
         self.repository = self.folder / "repository.git"
         self.clone = self.folder / "clone"
-        self.log = (self.folder / "verbs.log").open("a")
+        self.log = LOG.open("w")
         self.client: S3Client = boto3.client("s3")
         self.store = ObjectStore.connect(self.project.bucket)
 
