@@ -17,8 +17,8 @@ from operations.cluster import CONTROLLER_NAMESPACE, OperationError, check_names
 from operations.service import ask_replicas, check_deployment, check_replicas, cluster_folder, ready_pods
 from operations.service import wait_for_rollout
 
-ROLL_OUTS = 2
-LEAST_REQUESTS = 500
+ROLL_OUTS = 10
+LEAST_REQUESTS = 50_000
 LIMIT_SECONDS = 15 * 60
 ROLLBACK_SECONDS = 60
 JOB_SECONDS = 120
@@ -310,8 +310,8 @@ def _token(world: World) -> None:
     seen += kubectl("get", "all,cronjobs,events", "-n", CONTROLLER_NAMESPACE, "-o", "yaml")
     for pod in ready_pods(project):
         seen += kubectl("logs", "-n", project.name, pod)
-        seen += kubectl("exec", "-n", project.name, pod, "--", "sh", "-c",
-                        "cat /stage/bodywork_project/.git/config /opt/git/config; cat /proc/[0-9]*/cmdline")  # fmt: skip
+        look = "cat /stage/bodywork_project/.git/config /opt/git/config /proc/[0-9]*/cmdline"
+        seen += kubectl("exec", "-n", project.name, pod, "--", "sh", "-c", look)
     for job in get("jobs", CONTROLLER_NAMESPACE)["items"]:
         seen += _job_log(job["metadata"]["name"], lines=-1)
     seen += LOG.read_text()
