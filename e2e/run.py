@@ -310,8 +310,8 @@ def _token(world: World) -> None:
     seen += kubectl("get", "all,cronjobs,events", "-n", CONTROLLER_NAMESPACE, "-o", "yaml")
     for pod in ready_pods(project):
         seen += kubectl("logs", "-n", project.name, pod)
-        seen += kubectl("exec", "-n", project.name, pod, "--", "sh", "-c",
-                        "cat /stage/bodywork_project/.git/config /opt/git/config; cat /proc/[0-9]*/cmdline")  # fmt: skip
+        where = "/stage/bodywork_project/.git/config /opt/git/config /proc/[0-9]*/cmdline"
+        seen += kubectl("exec", "-n", project.name, pod, "--", "sh", "-c", f"cat {where}")
     for job in get("jobs", CONTROLLER_NAMESPACE)["items"]:
         seen += _job_log(job["metadata"]["name"], lines=-1)
     seen += (world.folder / "verbs.log").read_text()
