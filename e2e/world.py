@@ -55,7 +55,7 @@ class Done:
     def error(self) -> str:
         """Its one line of error."""
         lines = [line for line in self.output.splitlines() if line.startswith("ERROR: ")]
-        return lines[-1] if lines else f"no ERROR line, exit code {self.code}"
+        return lines[-1] if lines else f"exit code {self.code} without an ERROR line: {self.output.strip()[-300:]}"
 
 
 @dataclass
