@@ -78,7 +78,8 @@ def run(
     except subprocess.TimeoutExpired as error:
         raise OperationError(f"{what}: no answer in {seconds:g} s") from error
     if done.returncode:
-        lines = [line.strip() for line in (done.stderr or done.stdout).splitlines() if line.strip()]
+        said = (line.strip() for line in (done.stderr or done.stdout).splitlines())
+        lines = [line for line in said if line and not line.startswith("command terminated")]  # kubectl exec's last
         raise OperationError(f"{what}: {lines[-1] if lines else f'exit code {done.returncode}'}")
     return str(done.stdout)
 
