@@ -212,12 +212,12 @@ def _undo(project: Project) -> str:
 
 def _schedule(project: Project, url: str, tag: str) -> None:
     """The weekly run deploys what was verified, never the branch's head."""
-    documents = list(yaml.safe_load_all((ROOT / "deploy/schedule.yaml").read_text()))
-    for document in documents:
-        (container,) = document["spec"]["jobTemplate"]["spec"]["template"]["spec"]["containers"]
+    schedules = json.loads(json.dumps(yaml.safe_load((ROOT / "deploy/schedule.yaml").read_text())))  # no shared parts
+    for cronjob in schedules["items"]:
+        (container,) = cronjob["spec"]["jobTemplate"]["spec"]["template"]["spec"]["containers"]
         container["image"] = project.image
         container["env"] += [{"name": "GIT_URL", "value": url}, {"name": "DEPLOYED_TAG", "value": tag}]
-    kubectl("apply", "-f", "-", stdin="\n".join(json.dumps(document) for document in documents))
+    kubectl("apply", "-f", "-", stdin=json.dumps(schedules))
 
 
 if __name__ == "__main__":
