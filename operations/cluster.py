@@ -95,6 +95,12 @@ def get(kind: str, namespace: str, *arguments: str) -> Any:
     return json.loads(text) if text.strip() else None
 
 
+def items(kind: str, namespace: str, *arguments: str) -> list[dict[str, Any]]:
+    """The objects of a kind; kubectl says nothing at all where there are none."""
+    found: list[dict[str, Any]] = (get(kind, namespace, *arguments) or {"items": []})["items"]
+    return found
+
+
 def check_context(required: bool) -> str:
     """The current context; an OperationError if CONTEXT names another, or is needed and not set."""
     current = kubectl("config", "current-context").strip()

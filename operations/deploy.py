@@ -30,6 +30,7 @@ from operations.cluster import (
     check_rights,
     exit_code,
     get,
+    items,
     kubectl,
     read_project,
     run,
@@ -124,7 +125,7 @@ def _wait_for_others(project: Project) -> None:
 def _other_deployments(project: Project) -> str | None:
     if get(f"job/{project.batch_job}", project.name):
         return f"job {project.batch_job} in namespace {project.name}"
-    for job in (get("jobs", CONTROLLER_NAMESPACE) or {"items": []})["items"]:
+    for job in items("jobs", CONTROLLER_NAMESPACE):
         if job["status"].get("active"):
             return f"job {job['metadata']['name']} in namespace {CONTROLLER_NAMESPACE}"
     return None
