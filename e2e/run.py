@@ -13,7 +13,7 @@ from pathlib import Path
 from e2e.git_server import GitServer, git_server
 from e2e.load import BODY, ROUTE
 from e2e.world import LOG, NODE_PORT, SETTINGS, Miss, World, expect, seconds_of, under_load
-from operations.cluster import CONTROLLER_NAMESPACE, OperationError, check_namespace, get, kubectl, may_i, run
+from operations.cluster import CONTROLLER_NAMESPACE, OperationError, check_namespace, get, items, kubectl, may_i, run
 from operations.service import ask_replicas, check_deployment, check_replicas, cluster_folder, ready_pods
 from operations.service import wait_for_rollout
 
@@ -32,7 +32,7 @@ def main() -> int:
         return 1
     os.environ.setdefault("AWS_DEFAULT_REGION", "us-east-1")
     start = time.monotonic()
-    with tempfile.TemporaryDirectory(prefix="e2e-") as folder:
+    with tempfile.TemporaryDirectory(prefix="e2e-", dir="/tmp/e2e") as folder:
         try:
             world = World(Path(folder))
             if check_namespace(world.project.name):
@@ -310,9 +310,9 @@ def _token(world: World) -> None:
     seen += kubectl("get", "all,cronjobs,events", "-n", CONTROLLER_NAMESPACE, "-o", "yaml")
     for pod in ready_pods(project):
         seen += kubectl("logs", "-n", project.name, pod)
-        look = "cat /stage/bodywork_project/.git/config /opt/git/config /proc/[0-9]*/cmdline"
-        seen += kubectl("exec", "-n", project.name, pod, "--", "sh", "-c", look)
-    for job in get("jobs", CONTROLLER_NAMESPACE)["items"]:
+        where = "/stage/bodywork_project/.git/config /opt/git/config /proc/[0-9]*/cmdline"
+        seen += kubectl("exec", "-n", project.name, pod, "--", "sh", "-c", f"cat {where}")
+    for job in items("jobs", CONTROLLER_NAMESPACE):
         seen += _job_log(job["metadata"]["name"], lines=-1)
     seen += LOG.read_text()
     expect(world.token not in seen, "the token was seen")

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import boto3
 
 from local.generate_orders import generate_week, to_csv
-from operations.cluster import CONTROLLER_NAMESPACE, ROOT, get, kubectl, read_project, run
+from operations.cluster import CONTROLLER_NAMESPACE, ROOT, get, items, kubectl, read_project, run
 from operations.service import ready_pods
 from pipeline.names import dataset_key
 from pipeline.object_store import ObjectStore
@@ -56,7 +56,7 @@ class Done:
     def error(self) -> str:
         """Its one line of error."""
         lines = [line for line in self.output.splitlines() if line.startswith("ERROR: ")]
-        return lines[-1] if lines else f"no ERROR line, exit code {self.code}"
+        return lines[-1] if lines else f"exit code {self.code} without an ERROR line: {self.output.strip()[-300:]}"
 
 
 @dataclass
@@ -170,7 +170,7 @@ class World:
         """The names of the ready replicas, and how often each was restarted."""
         if get(f"namespace/{self.project.name}", "default") is None:
             return []
-        pods = get("pods", self.project.name, "-l", f"stage={self.project.service}")["items"]
+        pods = items("pods", self.project.name, "-l", f"stage={self.project.service}")
         ready = set(ready_pods(self.project))
         return sorted(
             f"{pod['metadata']['name']} {pod['status']['containerStatuses'][0]['restartCount']}"

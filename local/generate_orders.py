@@ -33,7 +33,7 @@ class Product:
 
 
 PRODUCTS = (
-    Product("SKU001", 1.0, 0.03),
+    Product("SKU001", 0.5, 0.03),
     Product("SKU002", 2.5, 0.05),
     Product("SKU003", 6.0, 0.02),
     Product("SKU004", 9.0, 0.06),

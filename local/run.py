@@ -13,21 +13,26 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING
-
-import boto3
+from typing import NoReturn
 
 from local import stages
 from local.generate_orders import generate_week, to_csv
-from local.s3_server import HOST, Ports, S3ServerError, client_settings, s3_server, stop
+from local.s3_server import HOST, Ports, S3ServerError, s3_client, s3_server, stop
+from pipeline.errors import TimeToDispatchError
 from pipeline.names import DATASETS, dataset_key, parse_dataset_key
+from pipeline.object_store import ObjectStore
 
-if TYPE_CHECKING:
-    from mypy_boto3_s3 import S3Client
-
-DATA = stages.ROOT / ".s3data"
 FREE_BYTES = 1_000_000_000  # what SeaweedFS wants for its volumes before it takes an object
+WHAT_TO_TRY = """
+Try it:
+
+    curl -s http://{address}/api/v0.1/time_to_dispatch \\
+        -H 'Content-Type: application/json' -d '{{"product_code": "SKU001", "orders_placed": 112}}'
+
+or look at http://{address}/docs. Ctrl-C stops everything.
+"""
 WEEK = timedelta(days=7)
 STOP_SECONDS = 15  # the service's own limit for what is in flight is 10
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -40,30 +45,34 @@ class LocalRunError(Exception):
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run until Ctrl-C; 0 after that, 1 if something kept the service from answering."""
     args = _parse(arguments)
+    return run_until_stopped(stages.read_dag(), stages.ROOT / ".s3data", Ports(), args.weeks, args.drift)
+
+
+def run_until_stopped(dag: list[list[stages.Stage]], folder: Path, ports: Ports, weeks: int, drift: float) -> int:
+    """Run the DAG on an S3 server whose data lies in `folder`; nothing that was started is left running after it."""
     for sig in SIGNALS:
         signal.signal(sig, _interrupt)
     try:
-        _run(args.weeks, args.drift)
+        _run(dag, folder, ports, weeks, drift)
     except KeyboardInterrupt:
-        print("Stopped. What lies on S3 stays in .s3data for the next run.", flush=True)
+        print(f"Stopped. What lies on S3 stays in {folder.name}/ for the next run.", flush=True)
         return 0
-    except (LocalRunError, S3ServerError, OSError) as error:
+    except (LocalRunError, S3ServerError, TimeToDispatchError, OSError) as error:
         print(f"ERROR: {error}", file=sys.stderr)
         return 1
-    return 1
 
 
-def _run(weeks: int, drift: float) -> None:
-    dag = stages.read_dag()
+def _run(dag: list[list[stages.Stage]], folder: Path, ports: Ports, weeks: int, drift: float) -> NoReturn:
     bucket = dag[0][0].args[0]
     for stage in (stage for step in dag for stage in step if stage.service):
         _check_port(stage)
-    free = shutil.disk_usage(stages.ROOT).free
+    folder.mkdir(parents=True, exist_ok=True)
+    free = shutil.disk_usage(folder).free
     if free < FREE_BYTES:
         raise LocalRunError(f"{free / 1e9:.1f} GB are free on this disk, the S3 server wants {FREE_BYTES / 1e9:.0f} GB")
     with ExitStack() as until_stopped:
-        with _step(f"S3: SeaweedFS on {HOST}:{Ports().s3}, its data in {DATA.name}/"):
-            environment = until_stopped.enter_context(s3_server(DATA, bucket, Ports()))
+        with _step(f"S3: SeaweedFS on {HOST}:{ports.s3}, its data in {folder.name}/"):
+            environment = until_stopped.enter_context(s3_server(folder, bucket, ports))
         environment["GIT_COMMIT_HASH"] = _git_commit()
         _upload_weeks(bucket, environment, weeks, drift)
         services = []
@@ -72,27 +81,14 @@ def _run(weeks: int, drift: float) -> None:
                 _run_batch(stage, environment)
             else:
                 services.append(_start_service(stage, environment, until_stopped))
-        print(_WHAT_TO_TRY, flush=True)
         while all(service.poll() is None for service in services):
             time.sleep(0.2)
     raise LocalRunError("the service ended by itself, its log is above")
 
 
-_WHAT_TO_TRY = f"""
-Try it:
-
-    curl -s http://{HOST}:8000/api/v0.1/time_to_dispatch \\
-        -H 'Content-Type: application/json' -d '{{"product_code": "SKU001", "orders_placed": 112}}'
-
-or look at http://{HOST}:8000/docs. Ctrl-C stops everything.
-"""
-
-
 def _upload_weeks(bucket: str, environment: dict[str, str], weeks: int, drift: float) -> None:
-    client: S3Client = boto3.client("s3", **client_settings(environment))  # type: ignore[call-overload] # kwargs
-    pages = client.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=DATASETS)
-    keys = [entry["Key"] for page in pages for entry in page.get("Contents", [])]
-    there = [dataset.timestamp for dataset in map(parse_dataset_key, keys) if dataset]
+    store = ObjectStore(s3_client(environment), bucket)
+    there = [dataset.timestamp for dataset in map(parse_dataset_key, store.keys(DATASETS)) if dataset]
     newest = next_timestamp(there, datetime.now(UTC))
     for number in range(weeks):
         timestamp = newest - WEEK * (weeks - 1 - number)
@@ -101,7 +97,7 @@ def _upload_weeks(bucket: str, environment: dict[str, str], weeks: int, drift: f
         key = dataset_key(timestamp)
         with _step(f"orders: {key}, generated"):
             orders = generate_week(seed=int(timestamp.timestamp()), drift=drift * (len(there) + number))
-            client.put_object(Bucket=bucket, Key=key, Body=to_csv(orders), ContentType="text/csv")
+            store.put_new(key, to_csv(orders), "text/csv")
 
 
 def next_timestamp(there: Sequence[datetime], now: datetime) -> datetime:
@@ -132,9 +128,12 @@ def _start_service(
             if process.poll() is not None:
                 raise LocalRunError(f"stage {stage.name} ended with exit code {process.returncode}, its log is above")
             with suppress(OSError), socket.create_connection((HOST, stage.service["port"]), timeout=1):
-                return process
+                break
             time.sleep(0.05)
-    raise LocalRunError(f"stage {stage.name} did not open its port in {stage.service['max_startup_time_seconds']} s")
+        else:
+            raise LocalRunError(f"stage {stage.name} did not open its port in time")
+    print(WHAT_TO_TRY.format(address=f"{HOST}:{stage.service['port']}"), flush=True)
+    return process
 
 
 def _check_port(stage: stages.Stage) -> None:

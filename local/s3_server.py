@@ -10,10 +10,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import boto3
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
 
 HOST = "127.0.0.1"
 ACCESS_KEY = "time-to-dispatch"
@@ -57,6 +61,7 @@ def s3_server(folder: Path, bucket: str, ports: Ports) -> Iterator[dict[str, str
         process = subprocess.Popen(
             [
                 Path(sys.executable).with_name("weed"),
+                "-logtostderr=true",
                 "mini",
                 f"-dir={folder}",
                 f"-bucket={bucket}",
@@ -96,14 +101,14 @@ def stop(process: "subprocess.Popen[bytes]", sig: signal.Signals, seconds: float
         return process.wait()
 
 
-def client_settings(environment: dict[str, str]) -> dict[str, object]:
-    """The keyword arguments for a boto3 client of the server, without touching this process's environment."""
-    return {
-        "endpoint_url": environment["AWS_ENDPOINT_URL"],
-        "aws_access_key_id": environment["AWS_ACCESS_KEY_ID"],
-        "aws_secret_access_key": environment["AWS_SECRET_ACCESS_KEY"],
-        "region_name": environment["AWS_DEFAULT_REGION"],
-    }
+def s3_client(environment: dict[str, str], config: Config | None = None) -> "S3Client":
+    """A boto3 client of the server, from what s3_server() yielded instead of from this process's environment."""
+    session = boto3.Session(
+        aws_access_key_id=environment["AWS_ACCESS_KEY_ID"],
+        aws_secret_access_key=environment["AWS_SECRET_ACCESS_KEY"],
+        region_name=environment["AWS_DEFAULT_REGION"],
+    )
+    return session.client("s3", endpoint_url=environment["AWS_ENDPOINT_URL"], config=config)
 
 
 def _check_free(port: int) -> None:
@@ -119,7 +124,7 @@ def _wait_until_it_answers(
 ) -> None:
     """Wait until an object can be written: SeaweedFS answers before it can store anything."""
     config = Config(retries={"total_max_attempts": 1}, connect_timeout=1, read_timeout=5)
-    client = boto3.client("s3", config=config, **client_settings(environment))  # type: ignore[call-overload] # kwargs
+    client = s3_client(environment, config)
     problem: Exception | None = None
     deadline = time.monotonic() + START_SECONDS
     while process.poll() is None and time.monotonic() < deadline:

@@ -19,20 +19,21 @@ ROOT = Path(__file__).parents[1]
 
 @dataclass(frozen=True)
 class Stage:
-    """A stage of bodywork.yaml; `batch` or `service` is what the file says under that name."""
+    """A stage of a repository's bodywork.yaml; `batch` or `service` is what the file says under that name."""
 
     name: str
+    root: Path
     module: Path
     args: list[str]
     batch: dict[str, Any] | None
     service: dict[str, Any] | None
 
 
-def read_dag(path: Path = ROOT / "bodywork.yaml") -> list[list[Stage]]:
-    """The DAG's steps in order, each a list of stages that may run at the same time."""
-    config = yaml.safe_load(path.read_text())
+def read_dag(root: Path = ROOT) -> list[list[Stage]]:
+    """The steps of a repository's DAG in order, each a list of stages that may run at the same time."""
+    config = yaml.safe_load((root / "bodywork.yaml").read_text())
     return [
-        [_read_stage(name.strip(), config["stages"]) for name in step.split(",")]
+        [_read_stage(root, name.strip(), config["stages"]) for name in step.split(",")]
         for step in config["pipeline"]["DAG"].split(">>")
     ]
 
@@ -46,7 +47,7 @@ def start(stage: Stage, environment: dict[str, str], more_args: Sequence[str] = 
     return subprocess.Popen(
         ["python", stage.module.name, *stage.args, *more_args],
         cwd=stage.module.parent,
-        env={**os.environ, **environment, "PYTHONPATH": str(ROOT), "PATH": path},
+        env={**os.environ, **environment, "PYTHONPATH": str(stage.root), "PATH": path},
         start_new_session=True,
     )
 
@@ -69,10 +70,15 @@ def run_batch(stage: Stage, environment: dict[str, str]) -> int:
     return code
 
 
-def _read_stage(name: str, stages: dict[str, Any]) -> Stage:
+def _read_stage(root: Path, name: str, stages: dict[str, Any]) -> Stage:
     if name not in stages:
         raise ValueError(f"bodywork.yaml: the DAG names the stage {name!r}, which is not among {sorted(stages)}")
     stage = stages[name]
     return Stage(
-        name, ROOT / stage["executable_module_path"], stage.get("args", []), stage.get("batch"), stage.get("service")
+        name,
+        root,
+        module=root / stage["executable_module_path"],
+        args=stage.get("args", []),
+        batch=stage.get("batch"),
+        service=stage.get("service"),
     )

@@ -6,9 +6,12 @@ Arguments: the replica's port, and the Service's host and port for the estimate.
 import json
 import subprocess
 import sys
+import time
+import urllib.error
 import urllib.request
 
 ROUTE = "/api/v0.1/time_to_dispatch"
+SERVICE_SECONDS = 15
 
 
 def main(port: str, service: str) -> None:
@@ -22,8 +25,7 @@ def main(port: str, service: str) -> None:
         data=json.dumps(body["example"]).encode(),
         headers={"Content-Type": "application/json"},
     )
-    with urllib.request.urlopen(request, timeout=10) as answer:
-        estimate = json.load(answer)
+    estimate = ask(request)
     head = subprocess.run(
         ["git", "-C", "/stage/bodywork_project", "rev-parse", "HEAD"], capture_output=True, text=True, check=True
     )
@@ -38,6 +40,19 @@ def main(port: str, service: str) -> None:
             }
         )
     )
+
+
+def ask(request: urllib.request.Request) -> object:
+    """Ask the Service; one that was made a moment ago is not known to every node yet, and refuses."""
+    deadline = time.monotonic() + SERVICE_SECONDS
+    while True:
+        try:
+            with urllib.request.urlopen(request, timeout=10) as answer:
+                return json.load(answer)
+        except urllib.error.URLError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.5)
 
 
 if __name__ == "__main__":

@@ -78,7 +78,8 @@ def run(
     except subprocess.TimeoutExpired as error:
         raise OperationError(f"{what}: no answer in {seconds:g} s") from error
     if done.returncode:
-        lines = [line.strip() for line in (done.stderr or done.stdout).splitlines() if line.strip()]
+        said = (line.strip() for line in (done.stderr or done.stdout).splitlines())
+        lines = [line for line in said if line and not line.startswith("command terminated")]  # kubectl exec's last
         raise OperationError(f"{what}: {lines[-1] if lines else f'exit code {done.returncode}'}")
     return str(done.stdout)
 
@@ -92,6 +93,12 @@ def get(kind: str, namespace: str, *arguments: str) -> Any:
     """An object, or a list of them, as kubectl reads it; None for one that is not there."""
     text = kubectl("get", kind, "-n", namespace, "-o", "json", "--ignore-not-found", *arguments)
     return json.loads(text) if text.strip() else None
+
+
+def items(kind: str, namespace: str, *arguments: str) -> list[dict[str, Any]]:
+    """The objects of a kind; kubectl says nothing at all where there are none."""
+    found: list[dict[str, Any]] = (get(kind, namespace, *arguments) or {"items": []})["items"]
+    return found
 
 
 def check_context(required: bool) -> str:

@@ -30,6 +30,7 @@ from operations.cluster import (
     check_rights,
     exit_code,
     get,
+    items,
     kubectl,
     read_project,
     run,
@@ -124,7 +125,7 @@ def _wait_for_others(project: Project) -> None:
 def _other_deployments(project: Project) -> str | None:
     if get(f"job/{project.batch_job}", project.name):
         return f"job {project.batch_job} in namespace {project.name}"
-    for job in (get("jobs", CONTROLLER_NAMESPACE) or {"items": []})["items"]:
+    for job in items("jobs", CONTROLLER_NAMESPACE):
         if job["status"].get("active"):
             return f"job {job['metadata']['name']} in namespace {CONTROLLER_NAMESPACE}"
     return None
@@ -212,12 +213,12 @@ def _undo(project: Project) -> str:
 
 def _schedule(project: Project, url: str, tag: str) -> None:
     """The weekly run deploys what was verified, never the branch's head."""
-    schedule = json.loads(json.dumps(yaml.safe_load((ROOT / "deploy/schedule.yaml").read_text())))  # no shared parts
-    for cronjob in schedule["items"]:
+    schedules = json.loads(json.dumps(yaml.safe_load((ROOT / "deploy/schedule.yaml").read_text())))  # no shared parts
+    for cronjob in schedules["items"]:
         (container,) = cronjob["spec"]["jobTemplate"]["spec"]["template"]["spec"]["containers"]
         container["image"] = project.image
         container["env"] += [{"name": "GIT_URL", "value": url}, {"name": "DEPLOYED_TAG", "value": tag}]
-    kubectl("apply", "-f", "-", stdin=json.dumps(schedule))
+    kubectl("apply", "-f", "-", stdin=json.dumps(schedules))
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ from typing import Any
 
 import yaml
 
-from operations.cluster import ROOT, OperationError, Project, get, kubectl
+from operations.cluster import ROOT, OperationError, Project, get, items, kubectl
 
 PORT = 8000
 ROLL_OUT_SECONDS = 150
@@ -144,7 +144,7 @@ def _ask(project: Project, pod: str) -> Replica:
 
 
 def _pods(project: Project) -> list[dict[str, Any]]:
-    pods = get("pods", project.name, "-l", f"stage={project.service}")["items"]
+    pods = items("pods", project.name, "-l", f"stage={project.service}")
     return [pod for pod in pods if pod["status"]["phase"] not in ("Succeeded", "Failed")]
 
 

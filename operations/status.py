@@ -14,7 +14,7 @@ from operations.cluster import (
     check_context,
     check_namespace,
     exit_code,
-    get,
+    items,
     read_project,
 )
 from pipeline.names import parse_version
@@ -41,7 +41,7 @@ def _status() -> None:
         print(f"  {replica.pod}  {replica.commit[:7]}  {replica.model_version}  {_age(replica.model_version, now)}")
     for job in _weekly_jobs()[-5:]:
         print(f"  run {job['metadata']['name']}  {job['metadata']['creationTimestamp']}  {_outcome(job)}")
-    for schedule in (get("cronjobs", CONTROLLER_NAMESPACE) or {"items": []})["items"]:
+    for schedule in items("cronjobs", CONTROLLER_NAMESPACE):
         spec = schedule["spec"]
         moment = next(CronSim(spec["schedule"], now.astimezone(ZoneInfo(spec["timeZone"]))))
         paused = ", suspended" if spec.get("suspend") else ""
@@ -49,7 +49,7 @@ def _status() -> None:
 
 
 def _weekly_jobs() -> list[dict[str, Any]]:
-    jobs: list[dict[str, Any]] = (get("jobs", CONTROLLER_NAMESPACE) or {"items": []})["items"]
+    jobs: list[dict[str, Any]] = items("jobs", CONTROLLER_NAMESPACE)
     return sorted(jobs, key=lambda job: str(job["metadata"]["creationTimestamp"]))
 
 

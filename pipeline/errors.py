@@ -15,6 +15,7 @@ TimeToDispatchError
     ├── NoChampion           no model was ever promoted
     ├── ChampionInvalid      models/champion.json cannot be understood
     ├── ModelNotFound        a version without a manifest, or a manifest without its model
+    ├── PromotionRefused     a version that is the champion already, or none to go back to
     ├── ModelCorrupt         the bytes are not those that the manifest describes
     └── ModelIncompatible    the model was made by other library versions
 """
@@ -78,6 +79,10 @@ class ChampionInvalid(ModelError):
 
 class ModelNotFound(ModelError):
     """A version has no manifest, or its manifest has no model."""
+
+
+class PromotionRefused(ModelError):
+    """The version is the champion already, or there is none to go back to."""
 
 
 class ModelCorrupt(ModelError):

@@ -76,8 +76,9 @@ class CandidateScore(_Record):
 
 
 class HoldOut(_Record):
-    """How the model fitted without the hold-out did on it: the persisted one is that model refitted on all rows."""
+    """How the chosen candidate did on the rows held out."""
 
+    measured_on: str = "the fit without the hold-out; the stored model is the same candidate, refitted on all rows"
     rows: int
     share: float
     seed: int

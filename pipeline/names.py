@@ -9,10 +9,12 @@ DATASETS = "datasets/"
 MODELS = "models/"
 REJECTED = "rejected/"
 CHAMPION_KEY = "models/champion.json"
+HISTORY = "models/history/"
 
 CLOCK_TOLERANCE = timedelta(hours=1)  # a dataset dated further ahead than this is somebody's mistake
 
 _DATASET_KEY = re.compile(r"datasets/time_to_dispatch_(?P<timestamp>\d[\dTWZ:.,|+-]*)\.csv", re.ASCII)
+_MANIFEST_KEY = re.compile(r"(?:models|rejected)/(?P<version>[^/]+)/manifest\.json")
 _VERSION = re.compile(r"time_to_dispatch_(?P<timestamp>\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ)", re.ASCII)
 
 
@@ -91,6 +93,17 @@ def manifest_key(version: str) -> str:
 def rejected_manifest_key(version: str) -> str:
     """Spell the key of a rejected version's manifest."""
     return f"{REJECTED}{version}/manifest.json"
+
+
+def champion_record_key(promoted_at: datetime, sha256: str) -> str:
+    """Spell the key under which a champion pointer is kept when another takes its place."""
+    return f"{HISTORY}{_spell(promoted_at)}-{sha256[:12]}.json"
+
+
+def version_of_manifest(key: str) -> str | None:
+    """The version whose manifest lies under this key; None for any other key."""
+    match = _MANIFEST_KEY.fullmatch(key)
+    return match["version"] if match and parse_version(match["version"]) else None
 
 
 def _spell(moment: datetime) -> str:

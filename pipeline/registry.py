@@ -1,15 +1,19 @@
 """The versions of the model on S3, and the pointer to the one that is served.
 
 A version is immutable and its manifest is written last: without one it does not exist. The champion pointer moves by
-compare-and-swap, so that of two writers at once one is told.
+compare-and-swap, so that of two writers at once one is told. Whoever replaces a pointer first keeps it under
+models/history/: what was served from when to when is never lost, not even to a writer that dies in between.
+
+    python -m pipeline.registry BUCKET list | show VERSION | promote VERSION | rollback | history
 """
 
 import hashlib
 import io
+import sys
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 
 import joblib
 import numpy as np
@@ -24,6 +28,7 @@ from pipeline.errors import (
     ModelNotFound,
     NoChampion,
     ObjectNotFound,
+    PromotionRefused,
     WriteConflict,
 )
 from pipeline.estimator import TimeToDispatchRegressor
@@ -75,9 +80,29 @@ class Registry:
             raise NoChampion(f"there is no {names.CHAMPION_KEY}: no model was ever promoted, train one first")
         return self.load(pointer.champion.version)
 
+    def versions(self) -> Iterator[str]:
+        """Every version that can be promoted, if it loads, in the order of their training."""
+        return self._versions_below(names.MODELS)
+
+    def rejected_versions(self) -> Iterator[str]:
+        """Every version that the gates refused, in the order of their training."""
+        return self._versions_below(names.REJECTED)
+
     def read_manifest(self, version: str) -> Manifest:
         """Read a version's manifest; ModelNotFound if it has none, ModelCorrupt if it makes no sense."""
-        key = names.manifest_key(version)
+        return self._read_manifest(version, names.manifest_key)
+
+    def read_rejected(self, version: str) -> Manifest:
+        """Read the manifest of a version that the gates refused; the errors are those of read_manifest."""
+        return self._read_manifest(version, names.rejected_manifest_key)
+
+    def _versions_below(self, prefix: str) -> Iterator[str]:
+        return (version for key in self._store.keys(prefix) if (version := names.version_of_manifest(key)))
+
+    def _read_manifest(self, version: str, spell: Callable[[str], str]) -> Manifest:
+        if names.parse_version(version) is None:
+            raise ModelNotFound(f"{version!r} is no version, one reads like time_to_dispatch_2026-11-20T23:31:07Z")
+        key = spell(version)
         try:
             stored = self._store.get(key)
         except ObjectNotFound as error:
@@ -133,11 +158,60 @@ class Registry:
         return _at_next_free_second(write, manifest.trained_at)
 
     def promote(self, champion: Champion, instead_of: ChampionPointer | None) -> None:
-        """Move the pointer, if it still says what was read; WriteConflict if another writer moved it."""
+        """Move the pointer, if it still says what was read; WriteConflict if another writer moved it.
+
+        The pointer that was read is kept first. It was the champion then, whatever comes of the swap; its key holds
+        its digest, so whoever keeps it a second time finds it there.
+        """
+        body = _to_json(champion, champion.version)
         if instead_of is None:
-            self._store.put_new(names.CHAMPION_KEY, _to_json(champion, champion.version), JSON)
-        else:
-            self._store.replace(names.CHAMPION_KEY, _to_json(champion, champion.version), JSON, instead_of.etag)
+            self._store.put_new(names.CHAMPION_KEY, body, JSON)
+            return
+        kept = _to_json(instead_of.champion, instead_of.champion.version)
+        self._store.put_new(_record_key(instead_of.champion, kept), kept, JSON)
+        self._store.replace(names.CHAMPION_KEY, body, JSON, instead_of.etag)
+
+    def promote_version(self, version: str, reason: str, git_commit: str) -> Champion:
+        """Make a stored version the champion by hand, if it loads; whatever is wrong, nothing is changed."""
+        pointer = self.read_champion()
+        return self._move_to(version, pointer, f"promoted by hand: {reason}", git_commit)
+
+    def roll_back(self, reason: str, git_commit: str) -> Champion:
+        """Make the previous champion the champion again, if it loads; a second time cancels the first."""
+        pointer = self.read_champion()
+        if pointer is None:
+            raise PromotionRefused(f"there is no {names.CHAMPION_KEY}: no model was ever promoted")
+        if pointer.champion.previous is None:
+            raise PromotionRefused(f"{pointer.champion.version} is the first champion: there is none to go back to")
+        return self._move_to(pointer.champion.previous, pointer, f"rolled back by hand: {reason}", git_commit)
+
+    def _move_to(self, version: str, pointer: ChampionPointer | None, reason: str, git_commit: str) -> Champion:
+        if pointer and pointer.champion.version == version:
+            raise PromotionRefused(f"{version} is the champion already")
+        self.load(version)
+        champion = Champion(
+            version=version,
+            previous=pointer and pointer.champion.version,
+            promoted_at=datetime.now(UTC),
+            reason=reason,
+            git_commit=git_commit,
+        )
+        self.promote(champion, pointer)
+        return champion
+
+    def champions(self) -> list[Champion]:
+        """Every champion there was, from the first to the one that is served."""
+        kept = [self._read_record(key) for key in self._store.keys(names.HISTORY)]
+        pointer = self.read_champion()
+        if pointer and pointer.champion not in kept:
+            kept.append(pointer.champion)
+        return sorted(kept, key=lambda champion: champion.promoted_at)
+
+    def _read_record(self, key: str) -> Champion:
+        try:
+            return Champion.model_validate_json(self._store.get(key).body)
+        except ValidationError as error:
+            raise ChampionInvalid(f"{key}: {_one_line(error)}") from error
 
 
 def describe_model(body: bytes) -> ModelRecord:
@@ -195,9 +269,19 @@ def _at_next_free_second(write: Callable[[str], None], moment: datetime) -> str:
     raise WriteConflict(f"no version is free in the {NEXT_SECONDS} seconds after {names.spell_version(moment)}")
 
 
+def _record_key(champion: Champion, body: bytes) -> str:
+    return names.champion_record_key(champion.promoted_at, hashlib.sha256(body).hexdigest())
+
+
 def _to_json(record: Manifest | Champion, version: str) -> bytes:
     return (record.model_copy(update={"version": version}).model_dump_json(indent=2) + "\n").encode()
 
 
 def _one_line(error: Exception) -> str:
     return " ".join(str(error).split())
+
+
+if __name__ == "__main__":
+    from pipeline.registry_commands import main
+
+    sys.exit(main())

@@ -206,7 +206,9 @@ def _log_challenger(challenger: Challenger) -> None:
 def _log_verdicts(verdicts: Sequence[GateVerdict]) -> None:
     for verdict in verdicts:
         level = logging.INFO if verdict.outcome == "pass" else logging.WARNING
-        log.log(level, "Gate %s: %s%s", verdict.gate, verdict.outcome, "".join(f"; {why}" for why in verdict.reasons))
+        figures = ", ".join(f"{name} {figure:.4g}" for name, figure in verdict.figures.items())
+        reasons = "".join(f"; {reason}" for reason in verdict.reasons)
+        log.log(level, "Gate %s: %s (%s)%s", verdict.gate, verdict.outcome, figures or "no figures", reasons)
 
 
 def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:

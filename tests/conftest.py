@@ -8,23 +8,18 @@ import uuid
 from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-import boto3
 import pandas as pd
 import pytest
 from hypothesis import settings
 from moto.server import ThreadedMotoServer
 
 from local.generate_orders import generate_week, to_csv
-from local.s3_server import GRPC_OFFSET, Ports, client_settings, s3_server
+from local.s3_server import GRPC_OFFSET, Ports, s3_client, s3_server
 from pipeline.names import dataset_key
 from pipeline.object_store import ObjectStore
 from pipeline.train_model import run as train
 from pipeline.training import Thresholds
-
-if TYPE_CHECKING:
-    from mypy_boto3_s3 import S3Client
 
 NOW = datetime(2026, 11, 21, 8, 0, tzinfo=UTC)  # the Saturday morning after the week below
 FRIDAY = datetime(2026, 11, 20, 23, 0, tzinfo=UTC)
@@ -43,7 +38,7 @@ class Bucket:
     def __init__(self, environment: dict[str, str], name: str) -> None:
         self.name = name
         self.environment = environment
-        self.client: S3Client = boto3.client("s3", **client_settings(environment))  # type: ignore[call-overload]
+        self.client = s3_client(environment)
         self.store = ObjectStore(self.client, name)
 
     def put(self, key: str, body: bytes) -> None:
@@ -180,12 +175,13 @@ def free_ports() -> Ports:
     candidate = 10_000 + uuid.uuid4().int % 10_000
     while len(found) < len(vars(Ports())):
         candidate += 1
-        if _is_free(candidate) and _is_free(candidate + GRPC_OFFSET):
+        if is_free(candidate) and is_free(candidate + GRPC_OFFSET):
             found.append(candidate)
     return Ports(*found)
 
 
-def _is_free(port: int) -> bool:
+def is_free(port: int) -> bool:
+    """Does nothing listen on this port?"""
     try:
         socket.create_server(("127.0.0.1", port)).close()
     except OSError:

@@ -12,7 +12,6 @@ import boto3
 import pytest
 from botocore.exceptions import BotoCoreError
 
-from local.s3_server import client_settings
 from pipeline.errors import ObjectNotFound, StoreRefused
 from pipeline.names import dataset_key
 from pipeline.registry import Registry
@@ -27,22 +26,21 @@ OPEN_CALLS = 12  # how many calls moto lets pass without a policy: those that ma
 @pytest.fixture(scope="module")
 def roles() -> Iterator[dict[str, Bucket]]:
     """The bucket as each role sees it, on an S3 that asks an IAM."""
+    port = free_port()
+    address = f"http://127.0.0.1:{port}"
     environment = {
-        "AWS_ACCESS_KEY_ID": "first",
-        "AWS_SECRET_ACCESS_KEY": "first",
         "AWS_DEFAULT_REGION": "us-east-1",
-        "AWS_ENDPOINT_URL": f"http://127.0.0.1:{free_port()}",
+        "AWS_ENDPOINT_URL": address,
     }
-    port = environment["AWS_ENDPOINT_URL"].rsplit(":", 1)[1]
     server = subprocess.Popen(
-        [Path(sys.executable).with_name("moto_server"), "-H", "127.0.0.1", "-p", port],
+        [Path(sys.executable).with_name("moto_server"), "-H", "127.0.0.1", "-p", str(port)],
         env={**os.environ, "INITIAL_NO_AUTH_ACTION_COUNT": str(OPEN_CALLS)},
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )
     try:
         calls = OPEN_CALLS
-        iam = boto3.client("iam", **client_settings(environment))  # type: ignore[call-overload] # kwargs
+        iam = boto3.Session("first", "first", region_name="us-east-1").client("iam", endpoint_url=address)
         everybody = {}
         for role in ("data-engineering", "train-model", "serve-model", "everything"):
             while True:

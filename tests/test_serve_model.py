@@ -8,7 +8,7 @@ import subprocess
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pytest
 
@@ -59,7 +59,7 @@ def ask(connection: http.client.HTTPConnection, method: str = "POST", route: str
 def service(trained_bucket: Bucket) -> Iterator[Service]:
     port = free_port()
     arguments = [trained_bucket.name, "--host=127.0.0.1", f"--port={port}", f"--drain-seconds={DRAIN_SECONDS}"]
-    stage = stages.Stage("serve_model", stages.ROOT / "pipeline/serve_model.py", arguments, None, {})
+    stage = replace(stages.read_dag()[1][0], args=arguments)
     service = Service(stages.start(stage, trained_bucket.environment), port)
     try:
         while not service.is_open():

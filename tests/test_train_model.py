@@ -62,6 +62,7 @@ def test_the_manifest_says_where_the_model_comes_from_and_why_it_was_let_in(
     assert manifest.dataset.rows == len(week)
     assert manifest.git_commit == "abc1234"
     assert manifest.chosen == "line_per_product"
+    assert manifest.hold_out.measured_on.startswith("the fit without the hold-out")
     assert set(manifest.candidates) == {"line_per_product", "decision_tree", "boosted_trees"}
     assert [verdict.gate for verdict in manifest.gates] == [
         "accuracy",

@@ -1,0 +1,256 @@
+"""Look at the models of a bucket, and change which one is served.
+
+Every command takes --json. What is refused ends in one line and exit code 1, with nothing changed.
+"""
+
+import argparse
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from pydantic_core import to_json
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from pipeline import names
+from pipeline.errors import ModelError, ModelNotFound, TimeToDispatchError, WriteConflict
+from pipeline.history import weeks
+from pipeline.manifest import Champion, Manifest, Metrics
+from pipeline.object_store import ObjectStore
+from pipeline.registry import Registry
+
+ROLL_REPLICAS = "kubectl --namespace time-to-dispatch rollout restart deployment/serve-model"
+
+Rows = Sequence[Sequence[str]]
+
+
+@dataclass(frozen=True)
+class Listed:
+    """A version in the list; one whose manifest cannot be read has no figures, and the reason in its place."""
+
+    version: str
+    state: str
+    dataset: str | None = None
+    rows: int | None = None
+    rmse: float | None = None
+    r2: float | None = None
+    problem: str | None = None
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; 0 if it did what it was asked to, 1 if not: then nothing was changed."""
+    args = _parse(arguments)
+    try:
+        args.run(Registry(ObjectStore.connect(args.bucket)), args)
+    except WriteConflict as error:
+        print(f"ERROR: the champion was changed meanwhile, list shows by whom: {error}", file=sys.stderr)
+        return 1
+    except TimeToDispatchError as error:
+        print(f"ERROR: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def _list(registry: Registry, args: argparse.Namespace) -> None:
+    pointer = registry.read_champion()
+    champion = pointer.champion if pointer else None
+
+    def state(version: str) -> str:
+        if champion and version == champion.version:
+            return "champion"
+        return "previous" if champion and version == champion.previous else "stored"
+
+    listed = [_look_up(version, registry.read_manifest, state(version)) for version in registry.versions()]
+    listed += [_look_up(version, registry.read_rejected, "rejected") for version in registry.rejected_versions()]
+    listed.sort(key=lambda entry: entry.version)
+    if args.json:
+        _print_json(listed)
+        return
+    rows = [
+        [
+            entry.version,
+            entry.state,
+            entry.problem or _week(entry.dataset),
+            _figure(entry.rows, ",d"),
+            _figure(entry.rmse, ".3f"),
+            _figure(entry.r2, ".3f"),
+        ]
+        for entry in listed
+    ]
+    _print_table(["version", "state", "week that ended", "orders", "hold-out RMSE, h", "R2"], rows)
+
+
+def _look_up(version: str, read: Callable[[str], Manifest], state: str) -> Listed:
+    try:
+        manifest = read(version)
+    except ModelError as error:
+        return Listed(version, state, problem=str(error))
+    metrics = manifest.hold_out.candidate
+    return Listed(version, state, manifest.dataset.key, manifest.dataset.rows, metrics.rmse, metrics.r2)
+
+
+def _show(registry: Registry, args: argparse.Namespace) -> None:
+    try:
+        manifest = registry.read_manifest(args.version)
+    except ModelNotFound as not_stored:
+        try:
+            manifest = registry.read_rejected(args.version)
+        except ModelNotFound:
+            raise not_stored from None
+    if args.json:
+        print(manifest.model_dump_json(indent=2))
+    else:
+        _print_table(["", args.version], list(_describe(manifest)))
+
+
+def _describe(manifest: Manifest) -> Iterator[tuple[str, str]]:
+    yield "trained at", manifest.trained_at.isoformat()
+    yield "git commit", manifest.git_commit
+    yield "dataset", f"{manifest.dataset.key}, {manifest.dataset.rows:,} orders, sha256 {manifest.dataset.sha256}"
+    yield "model", f"sha256 {manifest.model.sha256}" if manifest.model else "none: it was rejected"
+    yield "chosen", f"{manifest.chosen}, among {', '.join(manifest.candidates)}"
+    yield "hold-out", f"{_errors(manifest.hold_out.candidate)}; per-product mean {_errors(manifest.hold_out.baseline)}"
+    if manifest.champion_version:
+        yield "champion then", manifest.champion_version
+        yield "its error on these orders", _errors(manifest.production_error)
+    yield "products", ", ".join(
+        f"{code} ({seen.rows:,} orders{', pooled' if seen.pooled else ''})" for code, seen in manifest.products.items()
+    )
+    for verdict in manifest.gates:
+        yield f"gate {verdict.gate}", "; ".join([verdict.outcome, *verdict.reasons])
+    yield "libraries", ", ".join(f"{name} {installed}" for name, installed in manifest.libraries)
+
+
+def _promote(registry: Registry, args: argparse.Namespace) -> None:
+    _tell(registry.promote_version(args.version, args.reason, _git_commit()), args)
+
+
+def _rollback(registry: Registry, args: argparse.Namespace) -> None:
+    _tell(registry.roll_back(args.reason, _git_commit()), args)
+
+
+def _tell(champion: Champion, args: argparse.Namespace) -> None:
+    if args.json:
+        _print_json({"champion": champion, "next": ROLL_REPLICAS})
+        return
+    print(f"{champion.version} is the champion now, instead of {champion.previous or 'none'} ({champion.reason}).")
+    print(f"The replicas serve it after: {ROLL_REPLICAS}")
+
+
+def _history(registry: Registry, args: argparse.Namespace) -> None:
+    trainings = weeks(list(_read_all(registry)))
+    champions = registry.champions()
+    if args.json:
+        _print_json({"weeks": trainings, "champions": champions})
+        return
+    _print_table(
+        ["version", "verdict", "week that ended", "promised RMSE, h", "seen RMSE, h"],
+        [
+            [
+                week.version,
+                "accepted" if week.accepted else "rejected",
+                _week(week.dataset),
+                _figure(week.promised_rmse, ".3f"),
+                ", ".join(_figure(seen.rmse, ".3f") for seen in week.seen),
+            ]
+            for week in trainings
+        ],
+    )
+    _print_table(
+        ["champion since", "version", "instead of", "why", "commit"],
+        [
+            [
+                champion.promoted_at.isoformat(timespec="seconds"),
+                champion.version,
+                champion.previous or "",
+                champion.reason,
+                champion.git_commit,
+            ]
+            for champion in champions
+        ],
+    )
+
+
+def _read_all(registry: Registry) -> Iterator[Manifest]:
+    """Every manifest in the order of training; one that cannot be read is named and left out."""
+    readers = {version: registry.read_rejected for version in registry.rejected_versions()}
+    readers |= {version: registry.read_manifest for version in registry.versions()}
+    for version, read in sorted(readers.items()):
+        try:
+            yield read(version)
+        except ModelError as error:
+            print(f"WARNING: left out: {error}", file=sys.stderr)
+
+
+def _week(dataset: str | None) -> str:
+    """The moment in a dataset's key, which is what tells weeks apart."""
+    parsed = names.parse_dataset_key(dataset) if dataset else None
+    return parsed.timestamp.isoformat() if parsed else dataset or ""
+
+
+def _errors(metrics: Metrics | None) -> str:
+    return f"RMSE {metrics.rmse:.3f} h, MAE {metrics.mae:.3f} h, R2 {metrics.r2:.3f}" if metrics else "not measured"
+
+
+def _figure(figure: float | None, spelling: str) -> str:
+    return "" if figure is None else format(figure, spelling)
+
+
+def _print_table(header: Sequence[str], rows: Rows) -> None:
+    """A table in a terminal; elsewhere a line a row, its cells separated by tabs and never cut."""
+    console = Console()
+    if not console.is_terminal:
+        for row in [header, *rows]:
+            print(*(" ".join(cell.split()) for cell in row), sep="\t")
+        return
+    table = Table()
+    for name in header:
+        table.add_column(name, overflow="fold")
+    for row in rows:
+        table.add_row(*(Text(cell) for cell in row))
+    console.print(table)
+
+
+def _print_json(content: object) -> None:
+    print(to_json(content, indent=2).decode())
+
+
+def _git_commit() -> str:
+    """What Bodywork says in a pod, or git in a clone; `unknown` where neither does."""
+    if commit := os.environ.get("GIT_COMMIT_HASH"):
+        return commit
+    try:
+        command = ["git", "rev-parse", "--short", "HEAD"]
+        folder = Path(__file__).parent
+        return subprocess.check_output(command, cwd=folder, text=True, stderr=subprocess.DEVNULL).strip()
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
+
+
+def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m pipeline.registry", description=__doc__, allow_abbrev=False)
+    parser.add_argument("bucket", metavar="BUCKET", help="where models/ lies")
+    commands = parser.add_subparsers(metavar="COMMAND", required=True)
+    for name, run, what in (
+        ("list", _list, "every version: served, stored, or rejected"),
+        ("show", _show, "what is known of a version"),
+        ("promote", _promote, "make a stored version the champion"),
+        ("rollback", _rollback, "make the previous champion the champion again"),
+        ("history", _history, "errors promised and seen week by week, and every champion there was"),
+    ):
+        command = commands.add_parser(name, help=what, description=what, allow_abbrev=False)
+        command.set_defaults(run=run)
+        command.add_argument("--json", action="store_true", help="for machines")
+        if name in ("show", "promote"):
+            command.add_argument("version", metavar="VERSION", help="like time_to_dispatch_2026-11-20T23:31:07Z")
+        if name in ("promote", "rollback"):
+            command.add_argument("--reason", type=_one_line, default="no reason given", help="why, for the history")
+    return parser.parse_args(arguments)
+
+
+def _one_line(text: str) -> str:
+    return " ".join("".join(char if char.isprintable() else " " for char in text).split())

