@@ -14,6 +14,7 @@ from operations.cluster import (
     check_context,
     check_namespace,
     exit_code,
+    get,
     items,
     read_project,
 )
