@@ -46,6 +46,7 @@ requirements: .venv/installed ## Compile requirements/*.in into the pinned files
 	$(COMPILE) $(UPGRADE) -o requirements/uv.txt requirements/uv.in
 	$(COMPILE) $(UPGRADE) -o requirements/pip.txt requirements/pip.in
 	$(COMPILE) $(UPGRADE) -o requirements_pipe.txt requirements/pipe.in
+	$(COMPILE) $(UPGRADE) -c requirements_pipe.txt -o notebooks/requirements_nb.txt requirements/nb.in
 	$(COMPILE) $(UPGRADE) -c requirements_pipe.txt -c requirements/uv.txt -o requirements_cicd.txt requirements/cicd.in
 	$(COMPILE) $(UPGRADE) --override requirements/bodywork-overrides.txt \
 		--build-constraint requirements/bodywork-build-constraints.txt -o requirements_bodywork.txt requirements/bodywork.in

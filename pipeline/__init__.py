@@ -6,6 +6,7 @@ Two stages, started by Bodywork, and what they are made of. Imports go one way: 
             serve_model    the champion from S3 models/ -> POST /api/v0.1/time_to_dispatch
     edges   object_store   S3, over its wire protocol
             registry       versions and the champion pointer, on an object store
+            registry_commands  list, show, promote, rollback, history
             api            the HTTP routes
             server         uvicorn, with a drain on SIGTERM
             metrics        what Prometheus reads
@@ -14,8 +15,11 @@ Two stages, started by Bodywork, and what they are made of. Imports go one way: 
             orders         the data contract
             estimator      the scikit-learn estimator that is persisted
             candidates     what may be fitted, and how the choice is made
+            drift          this week against the one before
             evaluation     hold-out, metrics and curves
             gates          what keeps a bad model out
+            history        errors promised and seen, week by week
+            report, plots  the training report
             manifest       what is kept beside a model
             predictor      answers from a loaded model
             errors         what can go wrong

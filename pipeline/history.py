@@ -4,7 +4,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from pipeline.manifest import Manifest
+from pipeline.manifest import DriftVerdict, Manifest
 
 
 @dataclass(frozen=True)
@@ -24,6 +24,7 @@ class TrainingWeek:
     accepted: bool
     promised_rmse: float
     seen: list[SeenError]
+    drift: dict[str, DriftVerdict]
 
 
 def weeks(manifests: Sequence[Manifest]) -> list[TrainingWeek]:
@@ -40,6 +41,9 @@ def weeks(manifests: Sequence[Manifest]) -> list[TrainingWeek]:
             accepted=manifest.model is not None,
             promised_rmse=manifest.hold_out.candidate.rmse,
             seen=seen[manifest.version] if manifest.model else [],
+            drift={name: found.verdict for name, found in manifest.previous_week.drift.items()}
+            if manifest.previous_week
+            else {},
         )
         for manifest in manifests
     ]

@@ -10,6 +10,7 @@ from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field
 from pipeline.names import parse_version
 
 Outcome = Literal["pass", "warn", "reject"]
+DriftVerdict = Literal["stable", "moderate", "major"]
 GateName = Literal["accuracy", "baseline", "champion", "behaviour", "behaviour_of_refit", "freshness"]
 
 
@@ -29,7 +30,8 @@ Sha256 = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
 
 
 class _Record(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+    # what a later version of the code adds is ignored: after it is rolled back, its models still load
+    model_config = ConfigDict(frozen=True, extra="ignore", allow_inf_nan=False)
 
 
 class DatasetRecord(_Record):
@@ -98,6 +100,24 @@ class GateVerdict(_Record):
     figures: dict[str, float]
 
 
+class ColumnDrift(_Record):
+    """How far a column's distribution is from the previous week's: see pipeline.drift."""
+
+    psi: float
+    by_chance: float = Field(description="what the index of two samples of one distribution stays below")
+    verdict: DriftVerdict
+
+
+class WeekOnWeek(_Record):
+    """The week against the one before: which that was, the drift per column, new and vanished products."""
+
+    dataset: str
+    rows: int
+    drift: dict[str, ColumnDrift]
+    new_products: list[str]
+    vanished_products: list[str]
+
+
 class Libraries(_Record):
     """The versions that a pickle depends on."""
 
@@ -121,6 +141,7 @@ class Manifest(_Record):
     champion_version: Version | None
     production_error: Metrics | None = Field(description="the champion's error on all rows of this week it knows")
     products: dict[str, ProductProfile]
+    previous_week: WeekOnWeek | None = Field(default=None, description="none if there is none that can be read")
     gates: list[GateVerdict]
     libraries: Libraries
 

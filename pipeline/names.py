@@ -28,9 +28,10 @@ class DatasetKey:
 
 @dataclass(frozen=True)
 class LatestDataset:
-    """The newest dataset, if there is one, and those passed over because they are dated ahead of the clock."""
+    """The newest dataset and the one of the week before, if there are any, and those dated ahead of the clock."""
 
     newest: DatasetKey | None
+    previous: DatasetKey | None
     dated_ahead: list[DatasetKey]
 
 
@@ -66,7 +67,9 @@ def latest_dataset(keys: Iterable[str], now: datetime) -> LatestDataset:
     )
     dated_ahead = [dataset for dataset in datasets if dataset.timestamp - now > CLOCK_TOLERANCE]
     current = datasets[: len(datasets) - len(dated_ahead)]
-    return LatestDataset(current[-1] if current else None, dated_ahead)
+    newest = current[-1] if current else None
+    earlier = [dataset for dataset in current if newest and dataset.timestamp < newest.timestamp]
+    return LatestDataset(newest, earlier[-1] if earlier else None, dated_ahead)
 
 
 def spell_version(moment: datetime) -> str:
@@ -98,6 +101,16 @@ def rejected_manifest_key(version: str) -> str:
 def champion_record_key(promoted_at: datetime, sha256: str) -> str:
     """Spell the key under which a champion pointer is kept when another takes its place."""
     return f"{HISTORY}{_spell(promoted_at)}-{sha256[:12]}.json"
+
+
+def report_key(version: str) -> str:
+    """Spell the key of an accepted version's report."""
+    return f"{MODELS}{version}/report.html"
+
+
+def rejected_report_key(version: str) -> str:
+    """Spell the key of a rejected version's report."""
+    return f"{REJECTED}{version}/report.html"
 
 
 def version_of_manifest(key: str) -> str | None:

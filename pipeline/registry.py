@@ -24,11 +24,14 @@ from pipeline import names
 from pipeline.errors import (
     ChampionInvalid,
     ModelCorrupt,
+    ModelError,
     ModelIncompatible,
     ModelNotFound,
     NoChampion,
     ObjectNotFound,
     PromotionRefused,
+    StoreRefused,
+    TimeToDispatchError,
     WriteConflict,
 )
 from pipeline.estimator import TimeToDispatchRegressor
@@ -36,6 +39,7 @@ from pipeline.manifest import Champion, Libraries, Manifest, ModelRecord, runnin
 from pipeline.object_store import ObjectStore
 
 JSON = "application/json"
+HTML = "text/html; charset=utf-8"
 PICKLE = "application/octet-stream"
 NEXT_SECONDS = 60  # how many seconds ahead a free version is looked for
 
@@ -96,6 +100,21 @@ class Registry:
         """Read the manifest of a version that the gates refused; the errors are those of read_manifest."""
         return self._read_manifest(version, names.rejected_manifest_key)
 
+    def trainings(self, problem: Callable[[TimeToDispatchError], None], last: int | None = None) -> list[Manifest]:
+        """The manifests of the `last` trainings or of all, accepted or rejected, in the order of their time.
+
+        One that cannot be read is left out; `problem` is told why.
+        """
+        readers = {version: self.read_rejected for version in self.rejected_versions()}
+        readers |= {version: self.read_manifest for version in self.versions()}
+        manifests = []
+        for version, read in sorted(readers.items())[-last if last else 0 :]:
+            try:
+                manifests.append(read(version))
+            except (ModelError, StoreRefused) as error:
+                problem(error)
+        return manifests
+
     def _versions_below(self, prefix: str) -> Iterator[str]:
         return (version for key in self._store.keys(prefix) if (version := names.version_of_manifest(key)))
 
@@ -140,20 +159,27 @@ class Registry:
             raise ModelIncompatible(f"{key}: made with {', '.join(differences)}: train again with these versions")
         return LoadedModel(_unpickle(body, key), manifest)
 
-    def store(self, estimator: bytes, manifest: Manifest) -> str:
-        """Store a version, its manifest last; its name is the manifest's, or that of the next free second."""
+    def store(self, estimator: bytes, manifest: Manifest, render: Callable[[Manifest], bytes]) -> str:
+        """Store a version with the report that `render` makes of its manifest, and the manifest last.
+
+        Its name is the manifest's, or that of the next free second.
+        """
 
         def write(version: str) -> None:
+            named = manifest.model_copy(update={"version": version})
             self._store.put_new(names.model_key(version), estimator, PICKLE)
-            self._store.put_new(names.manifest_key(version), _to_json(manifest, version), JSON)
+            self._store.put_new(names.report_key(version), render(named), HTML)
+            self._store.put_new(names.manifest_key(version), _to_json(named), JSON)
 
         return _at_next_free_second(write, manifest.trained_at)
 
-    def store_rejected(self, manifest: Manifest) -> str:
-        """Store the manifest of a training that the gates refused, without its model; returns its version."""
+    def store_rejected(self, manifest: Manifest, render: Callable[[Manifest], bytes]) -> str:
+        """Store report and manifest of a training that the gates refused, without its model; returns its version."""
 
         def write(version: str) -> None:
-            self._store.put_new(names.rejected_manifest_key(version), _to_json(manifest, version), JSON)
+            named = manifest.model_copy(update={"version": version})
+            self._store.put_new(names.rejected_report_key(version), render(named), HTML)
+            self._store.put_new(names.rejected_manifest_key(version), _to_json(named), JSON)
 
         return _at_next_free_second(write, manifest.trained_at)
 
@@ -163,11 +189,11 @@ class Registry:
         The pointer that was read is kept first. It was the champion then, whatever comes of the swap; its key holds
         its digest, so whoever keeps it a second time finds it there.
         """
-        body = _to_json(champion, champion.version)
+        body = _to_json(champion)
         if instead_of is None:
             self._store.put_new(names.CHAMPION_KEY, body, JSON)
             return
-        kept = _to_json(instead_of.champion, instead_of.champion.version)
+        kept = _to_json(instead_of.champion)
         self._store.put_new(_record_key(instead_of.champion, kept), kept, JSON)
         self._store.replace(names.CHAMPION_KEY, body, JSON, instead_of.etag)
 
@@ -199,19 +225,21 @@ class Registry:
         self.promote(champion, pointer)
         return champion
 
-    def champions(self) -> list[Champion]:
-        """Every champion there was, from the first to the one that is served."""
-        kept = [self._read_record(key) for key in self._store.keys(names.HISTORY)]
+    def champions(self, problem: Callable[[TimeToDispatchError], None]) -> list[Champion]:
+        """Every champion there was, from the first to the one that is served.
+
+        A record that cannot be read is left out; `problem` is told why.
+        """
+        kept = []
+        for key in self._store.keys(names.HISTORY):
+            try:
+                kept.append(Champion.model_validate_json(self._store.get(key).body))
+            except ValidationError as error:
+                problem(ChampionInvalid(f"{key}: {_one_line(error)}"))
         pointer = self.read_champion()
         if pointer and pointer.champion not in kept:
             kept.append(pointer.champion)
         return sorted(kept, key=lambda champion: champion.promoted_at)
-
-    def _read_record(self, key: str) -> Champion:
-        try:
-            return Champion.model_validate_json(self._store.get(key).body)
-        except ValidationError as error:
-            raise ChampionInvalid(f"{key}: {_one_line(error)}") from error
 
 
 def describe_model(body: bytes) -> ModelRecord:
@@ -273,8 +301,8 @@ def _record_key(champion: Champion, body: bytes) -> str:
     return names.champion_record_key(champion.promoted_at, hashlib.sha256(body).hexdigest())
 
 
-def _to_json(record: Manifest | Champion, version: str) -> bytes:
-    return (record.model_copy(update={"version": version}).model_dump_json(indent=2) + "\n").encode()
+def _to_json(record: Manifest | Champion) -> bytes:
+    return (record.model_dump_json(indent=2) + "\n").encode()
 
 
 def _one_line(error: Exception) -> str:

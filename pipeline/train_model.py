@@ -13,17 +13,28 @@ from datetime import UTC, datetime, timedelta
 import numpy as np
 import pandas as pd
 
-from pipeline.errors import ModelError, NoDataset, TimeToDispatchError, TrainingRejected, WriteConflict
+from pipeline.drift import PreviousWeek, compare_weeks, remember
+from pipeline.errors import (
+    DatasetInvalid,
+    ModelError,
+    NoDataset,
+    ObjectNotFound,
+    TimeToDispatchError,
+    TrainingRejected,
+    WriteConflict,
+)
 from pipeline.evaluation import HOLD_OUT
-from pipeline.manifest import Champion, DatasetRecord, GateVerdict, HoldOut, Manifest, running_libraries
-from pipeline.names import DATASETS, latest_dataset, rejected_manifest_key, spell_version
+from pipeline.manifest import Champion, DatasetRecord, GateVerdict, HoldOut, Manifest, WeekOnWeek, running_libraries
+from pipeline.names import DATASETS, DatasetKey, latest_dataset, rejected_report_key, spell_version
 from pipeline.object_store import ObjectStore
 from pipeline.orders import parse_orders
+from pipeline.report import Evidence, render_report
 from pipeline.registry import ChampionPointer, LoadedModel, Registry, describe_model, pickle_model
-from pipeline.training import Challenger, Comparison, Thresholds, challenge, compare, judge
+from pipeline.training import Challenger, Comparison, Thresholds, challenge, compare, compare_by_promise, judge
 from pipeline.utils import configure_logger
 
 SEED = 42  # of the split, the folds and the candidates: the same week gives the same model
+REPORTED_TRAININGS = 26  # half a year of history in the report; each is a read from S3
 PROMOTION_TRIES = 3  # how often another training may be faster before this one gives up
 
 log = logging.getLogger(__name__)
@@ -31,11 +42,12 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Week:
-    """The newest dataset: its orders, the record of its bytes, and how old it is."""
+    """The newest dataset: its orders, the record of its bytes, how old it is, and what came before it."""
 
     orders: pd.DataFrame
     record: DatasetRecord
     age_days: float
+    previous: PreviousWeek | None
 
 
 @dataclass(frozen=True)
@@ -70,10 +82,13 @@ def run(store: ObjectStore, thresholds: Thresholds, now: datetime, git_commit: s
     challenger = challenge(week.orders, SEED)
     _log_challenger(challenger)
     estimator = pickle_model(challenger.refit)
+    drift = _compare_weeks(week)
+    earlier = registry.trainings(_left_out, last=REPORTED_TRAININGS)
+    champions = registry.champions(_left_out)
 
     version = None
     for _ in range(PROMOTION_TRIES):
-        comparison = _compare(challenger, incumbent, week.orders)
+        comparison = _compare(challenger, incumbent, week)
         verdicts = judge(challenger, comparison, thresholds, week.age_days)
         _log_verdicts(verdicts)
         manifest = Manifest(
@@ -88,13 +103,24 @@ def run(store: ObjectStore, thresholds: Thresholds, now: datetime, git_commit: s
             champion_version=incumbent.pointer and incumbent.pointer.champion.version,
             production_error=comparison.production_error,
             products=challenger.products,
+            previous_week=drift,
             gates=verdicts,
             libraries=running_libraries(),
         )
+        evidence = Evidence(
+            orders=week.orders,
+            hold_out=challenger.hold_out,
+            predicted=challenger.predicted,
+            model=challenger.refit,
+            previous=week.previous,
+            champion=incumbent.model.estimator if incumbent.model else None,
+            earlier=earlier,
+            champions=champions,
+        )
         if any(verdict.outcome == "reject" for verdict in verdicts):
-            _reject(registry, manifest)
+            _reject(registry, manifest, evidence)
         if version is None:
-            version = registry.store(estimator, manifest)
+            version = registry.store(estimator, manifest, lambda named: render_report(named, evidence))  # noqa: B023
             registry.load(version)
             log.info("Stored %s, read it back and verified it.", version)
         champion = Champion(
@@ -123,6 +149,7 @@ def _gather(store: ObjectStore, now: datetime) -> Week:
         raise NoDataset(
             f"no dataset under {DATASETS}: a key like {DATASETS}time_to_dispatch_2026-11-20T23:00:00Z.csv is expected"
         )
+    previous = _read_previous(store, latest.previous)
     stored = store.get(latest.newest.key)
     orders = parse_orders(stored.body, stored.key)
     log.info("Read %s: %d orders.", stored.key, len(orders))
@@ -133,7 +160,35 @@ def _gather(store: ObjectStore, now: datetime) -> Week:
         sha256=hashlib.sha256(stored.body).hexdigest(),
         rows=len(orders),
     )
-    return Week(orders, record, (now - latest.newest.timestamp) / timedelta(days=1))
+    return Week(orders, record, (now - latest.newest.timestamp) / timedelta(days=1), previous)
+
+
+def _read_previous(store: ObjectStore, previous: DatasetKey | None) -> PreviousWeek | None:
+    """The week to compare with; none where it cannot be read, since nothing is decided by it."""
+    if previous is None:
+        return None
+    try:
+        return remember(parse_orders(store.get(previous.key).body, previous.key), previous.key, SEED)
+    except (DatasetInvalid, ObjectNotFound) as error:
+        log.warning("Not compared with the week before: %s", error)
+        return None
+
+
+def _compare_weeks(week: Week) -> WeekOnWeek | None:
+    if week.previous is None:
+        return None
+    found = compare_weeks(week.previous, week.orders, SEED)
+    for column, drift in found.drift.items():
+        level = logging.INFO if drift.verdict == "stable" else logging.WARNING
+        log.log(level, "Drift of %s since %s: %s, index %.3f.", column, found.dataset, drift.verdict, drift.psi)
+    for what, codes in (("New", found.new_products), ("Vanished", found.vanished_products)):
+        if codes:
+            log.warning("%s products: %s.", what, ", ".join(codes))
+    return found
+
+
+def _left_out(problem: TimeToDispatchError) -> None:
+    log.warning("Left out of the report's history: %s", problem)
 
 
 def _read_incumbent(registry: Registry) -> Incumbent:
@@ -147,10 +202,14 @@ def _read_incumbent(registry: Registry) -> Incumbent:
         return Incumbent(pointer, None, f"it no longer loads: {error}")
 
 
-def _compare(challenger: Challenger, incumbent: Incumbent, orders: pd.DataFrame) -> Comparison:
+def _compare(challenger: Challenger, incumbent: Incumbent, week: Week) -> Comparison:
     if incumbent.model is None:
         return Comparison(not_compared=incumbent.missing)
-    comparison = compare(challenger, incumbent.model.estimator, orders)
+    promised = incumbent.model.manifest
+    if promised.dataset.sha256 == week.record.sha256:
+        log.info("%s was trained on this very week: it is held to what it promised then.", promised.version)
+        return compare_by_promise(challenger, promised.hold_out)
+    comparison = compare(challenger, incumbent.model.estimator, week.orders)
     if comparison.production_error:
         log.info(
             "Production error of %s, on this week's orders: RMSE %.3f h, MAE %.3f h.",
@@ -174,12 +233,13 @@ def _describe_hold_out(challenger: Challenger, comparison: Comparison) -> HoldOu
     )
 
 
-def _reject(registry: Registry, manifest: Manifest) -> None:
-    version = registry.store_rejected(manifest.model_copy(update={"model": None}))
+def _reject(registry: Registry, manifest: Manifest, evidence: Evidence) -> None:
+    rejected = manifest.model_copy(update={"model": None})
+    version = registry.store_rejected(rejected, lambda named: render_report(named, evidence))
     reasons = "; ".join(
         f"{verdict.gate}: {', '.join(verdict.reasons)}" for verdict in manifest.gates if verdict.outcome == "reject"
     )
-    raise TrainingRejected(f"rejected, see {rejected_manifest_key(version)}: {reasons}")
+    raise TrainingRejected(f"rejected, see {rejected_report_key(version)}: {reasons}")
 
 
 def _log_challenger(challenger: Challenger) -> None:

@@ -8,8 +8,8 @@ from threadpoolctl import threadpool_limits
 from pipeline import gates
 from pipeline.candidates import Choice, candidates, choose
 from pipeline.estimator import Floats, TimeToDispatchRegressor
-from pipeline.evaluation import curves, measure, product_means, profile, split
-from pipeline.manifest import GateVerdict, Metrics, ProductProfile
+from pipeline.evaluation import HOLD_OUT, curves, measure, product_means, profile, split
+from pipeline.manifest import GateVerdict, HoldOut, Metrics, ProductProfile
 from pipeline.orders import HOURS, PRODUCT
 
 
@@ -26,6 +26,7 @@ class Thresholds:
 class Challenger:
     """The chosen candidate: fitted without the hold-out, how it did there, and refitted on all rows to be served."""
 
+    seed: int
     choice: Choice
     model: TimeToDispatchRegressor
     refit: TimeToDispatchRegressor
@@ -67,6 +68,7 @@ def _challenge(orders: pd.DataFrame, seed: int) -> Challenger:
     predicted = model.predict(hold_out)
     hours = hold_out[HOURS].to_numpy()
     return Challenger(
+        seed,
         choice,
         model,
         refit=candidates(seed)[choice.chosen].fit(orders, orders[HOURS].to_numpy()),
@@ -91,6 +93,16 @@ def compare(challenger: Challenger, champion: TimeToDispatchRegressor, orders: p
         champion=measure(rows[HOURS].to_numpy(), champion.predict(rows)),
         production_error=measure(known[HOURS].to_numpy(), champion.predict(known)),
     )
+
+
+def compare_by_promise(challenger: Challenger, promised: HoldOut) -> Comparison:
+    """Compare with a champion of the same week, which was fitted on the rows that the challenger holds out.
+
+    Its error on them is no test of it; what it promised is its error as it was fitted without them.
+    """
+    if (promised.rows, promised.share, promised.seed) != (len(challenger.hold_out), HOLD_OUT, challenger.seed):
+        return Comparison(not_compared="it was fitted on the rows of this hold-out, and promised nothing about them")
+    return Comparison(rows=promised.rows, challenger=challenger.metrics, champion=promised.candidate)
 
 
 def judge(

@@ -98,7 +98,7 @@ def test_a_role_writes_nothing_that_is_not_its_own(roles: dict[str, Bucket], rol
     [
         ("data-engineering", "datasets/"),
         ("data-engineering", "models/"),
-        ("train-model", "rejected/"),
+        ("train-model", "elsewhere/"),
         ("serve-model", "datasets/"),
         ("serve-model", "rejected/"),
     ],

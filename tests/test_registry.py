@@ -14,7 +14,7 @@ import pytest
 from sklearn.linear_model import LinearRegression
 
 from pipeline.errors import ChampionInvalid, ModelCorrupt, ModelIncompatible, ModelNotFound, NoChampion, WriteConflict
-from pipeline.manifest import Champion
+from pipeline.manifest import Champion, Manifest
 from pipeline.names import CHAMPION_KEY, manifest_key, model_key, spell_version
 from pipeline.registry import Registry, describe_model
 from tests.conftest import NOW, Bucket
@@ -43,6 +43,10 @@ def dump(value: object) -> bytes:
     buffer = io.BytesIO()
     joblib.dump(value, buffer)
     return buffer.getvalue()
+
+
+def no_report(manifest: Manifest) -> bytes:
+    return b""
 
 
 class Malicious:
@@ -165,7 +169,7 @@ def test_a_version_whose_second_is_taken_gets_the_next_free_one(trained_bucket: 
     before = trained_bucket.snapshot("models/")
     manifest = registry.load_champion().manifest
     trained_bucket.put(model_key(spell_version(NOW + timedelta(seconds=1))), b"of a training that was killed")
-    version = registry.store(b"another model", manifest)
+    version = registry.store(b"another model", manifest, no_report)
     assert version == spell_version(NOW + timedelta(seconds=2))
     assert registry.read_manifest(version).version == version
     assert before.items() <= trained_bucket.snapshot("models/").items()
@@ -176,7 +180,8 @@ def test_trainings_of_the_same_second_get_a_version_each(trained_bucket: Bucket,
     manifest = Registry(trained_bucket.store).load_champion().manifest
     registry = Registry(seaweedfs_bucket.store)
     with ThreadPoolExecutor(4) as pool:
-        versions = list(pool.map(lambda body: registry.store(body, manifest), [b"one", b"two", b"three", b"four"]))
+        bodies = [b"one", b"two", b"three", b"four"]
+        versions = list(pool.map(lambda body: registry.store(body, manifest, no_report), bodies))
     assert len(set(versions)) == 4
     models = {version: seaweedfs_bucket.get(model_key(version)) for version in versions}
     assert sorted(models.values()) == [b"four", b"one", b"three", b"two"]

@@ -2,6 +2,7 @@
 
 import json
 import os
+import pty
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -22,14 +23,26 @@ WEEK = timedelta(days=7)
 FIRST, SECOND, THIRD = (f"time_to_dispatch_2026-{day}T08:00:00Z" for day in ("11-21", "11-28", "12-05"))
 
 
+@pytest.fixture(scope="module")
+def two_trainings(moto_environment: dict[str, str], trained_objects: dict[str, bytes]) -> dict[str, bytes]:
+    """All objects of a bucket after two trainings."""
+    bucket = Bucket(moto_environment, "two-trainings")
+    bucket.client.create_bucket(Bucket=bucket.name)
+    for key, body in trained_objects.items():
+        bucket.put(key, body)
+    train_week(bucket, 1)
+    return bucket.snapshot("")
+
+
 @pytest.fixture
-def two_weeks(trained_bucket: Bucket, monkeypatch: pytest.MonkeyPatch) -> Bucket:
-    """A bucket with two trainings, and a shell whose environment leads to it."""
-    for name, value in trained_bucket.environment.items():
+def two_weeks(bucket: Bucket, two_trainings: dict[str, bytes], monkeypatch: pytest.MonkeyPatch) -> Bucket:
+    """A bucket of its own with two trainings, and a shell whose environment leads to it."""
+    for name, value in bucket.environment.items():
         monkeypatch.setenv(name, value)
     monkeypatch.setenv("GIT_COMMIT_HASH", "c0ffee1")
-    train_week(trained_bucket, 1)
-    return trained_bucket
+    for key, body in two_trainings.items():
+        bucket.put(key, body)
+    return bucket
 
 
 def train_week(bucket: Bucket, number: int) -> None:
@@ -101,7 +114,7 @@ def test_a_registry_of_one_has_nothing_to_go_back_to(
 ) -> None:
     for key in two_weeks.keys(f"models/{SECOND}/"):
         two_weeks.delete(key)
-    first = Registry(two_weeks.store).champions()[0]
+    first = Registry(two_weeks.store).champions(raise_it)[0]
     two_weeks.put(CHAMPION_KEY, first.model_dump_json().encode())
     assert_refused(two_weeks, capsys, ["rollback"], "is the first champion")
 
@@ -156,7 +169,7 @@ def test_of_two_rollbacks_at_once_one_is_done_and_the_other_told(seaweedfs_bucke
     with ThreadPoolExecutor() as pool:
         done = list(pool.map(roll_back, ["the first of two", "the second of two"]))
     swaps = [process for process in done if process.returncode == 0]
-    champions = Registry(seaweedfs_bucket.store).champions()
+    champions = Registry(seaweedfs_bucket.store).champions(raise_it)
     # whoever came late either lost the swap and was told, or read the other's pointer and rolled that one back
     assert len(champions) == 2 + len(swaps)
     assert all("ERROR: the champion was changed meanwhile" in one.stderr for one in done if one not in swaps)
@@ -174,6 +187,18 @@ def test_list_names_every_version_its_week_and_its_error(
     assert manifest_key(FIRST) in first[2]
     assert second[:3] == [SECOND, "champion", "2026-11-27T23:00:00+00:00"]
     assert 0.6 < float(second[4]) < 0.9  # the noise of a generated week is 0.75 h
+
+
+def test_in_a_terminal_the_list_is_a_table(two_weeks: Bucket) -> None:
+    ours, theirs = pty.openpty()
+    command = [sys.executable, "-m", "pipeline.registry", two_weeks.name, "list"]
+    environment = {**os.environ, "TERM": "xterm", "COLUMNS": "200"}
+    subprocess.run(command, cwd=stages.ROOT, env=environment, stdin=subprocess.DEVNULL, stdout=theirs, check=True)
+    os.close(theirs)
+    table = os.read(ours, 100_000).decode()
+    os.close(ours)
+    assert table.startswith("┏━")
+    assert f"│ {SECOND} │ champion │" in table
 
 
 def test_show_says_where_a_version_came_from(two_weeks: Bucket, capsys: pytest.CaptureFixture[str]) -> None:
@@ -222,7 +247,7 @@ def test_a_pointer_that_was_kept_but_not_replaced_counts_once(two_weeks: Bucket)
     main([two_weeks.name, "rollback"])
     two_weeks.put(CHAMPION_KEY, body)  # as if the rollback had died before its swap
     assert len(two_weeks.keys(HISTORY)) == 2
-    assert [one.version for one in Registry(two_weeks.store).champions()] == [FIRST, SECOND]
+    assert [one.version for one in Registry(two_weeks.store).champions(raise_it)] == [FIRST, SECOND]
 
 
 def test_an_s3_that_cannot_be_reached_is_one_line(
@@ -250,3 +275,7 @@ def assert_refused(bucket: Bucket, capsys: pytest.CaptureFixture[str], command: 
     assert output.err.count("\n") == 1
     assert complaint in output.err
     assert bucket.snapshot("models/") == before
+
+
+def raise_it(problem: Exception) -> None:
+    raise problem

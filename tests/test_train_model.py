@@ -164,6 +164,14 @@ def test_a_rejected_model_is_not_stored_but_why_is(trained_bucket: Bucket, week:
     assert {verdict.gate: verdict.outcome for verdict in manifest.gates}["accuracy"] == "reject"
 
 
+def test_a_champion_of_the_same_week_is_held_to_what_it_promised(trained_bucket: Bucket) -> None:
+    run(trained_bucket.store, THRESHOLDS, NOW + timedelta(hours=1), "def5678")
+    promised = manifest_of(trained_bucket).hold_out.candidate
+    again = manifest_of(trained_bucket, spell_version(NOW + timedelta(hours=1)))
+    assert again.hold_out.champion == again.hold_out.candidate_where_champion_knows == promised
+    assert again.production_error is None
+
+
 def test_a_model_that_is_worse_than_the_champion_is_rejected(trained_bucket: Bucket) -> None:
     orders = generate_week(seed=2)
     few = orders.groupby(PRODUCT).head(20)  # enough to train on, too few to do as well as the champion
@@ -280,7 +288,7 @@ def test_a_training_that_loses_against_a_better_champion_is_rejected(trained_buc
     assert champion_of(trained_bucket).version == VERSION
 
 
-@pytest.mark.parametrize("writes", range(4))
+@pytest.mark.parametrize("writes", range(5))
 def test_whichever_write_s3_refuses_the_old_champion_stays_and_the_next_run_succeeds(
     trained_bucket: Bucket, writes: int
 ) -> None:
