@@ -120,9 +120,8 @@ def _refusals(world: World) -> None:
             world.refused(deploy, "must be logged in", KUBECONFIG=_kubeconfig(world, token="expired"))
             world.refused(deploy, "refused", KUBECONFIG=_kubeconfig(world, server="https://127.0.0.1:1"))
             world.refused(deploy, "no right in namespace", KUBECONFIG=_kubeconfig(world, token=_token_of_nobody()))
-            (world.clone / "README.txt").write_text("not committed")
-            world.refused(deploy, "not committed")
-            (world.clone / "README.txt").unlink()
+            with _uncommitted(world):
+                world.refused(deploy, "not committed")
             for old, new, words in (
                 ("DAG: train_model >> serve_model", "DAG: train_model >> serve_modle", "serve_modle"),
                 (world.project.image, world.project.image + "0", "its inputs give"),
@@ -334,6 +333,17 @@ def _kubeconfig(world: World, **changed: str) -> str:
 def _token_of_nobody() -> str:
     """A token of an account that may do nothing but look at namespaces."""
     return kubectl("create", "token", "bodywork-workflow-controller", "-n", CONTROLLER_NAMESPACE).strip()
+
+
+@contextmanager
+def _uncommitted(world: World) -> Iterator[None]:
+    """A file in the clone that was not committed."""
+    path = world.clone / "not-committed.txt"
+    path.touch()
+    try:
+        yield
+    finally:
+        path.unlink()
 
 
 @contextmanager
