@@ -26,9 +26,30 @@ mutants: .venv/installed ## Say which faults in the gates, the data contract and
 	@$(BIN)/mutmut run
 	@$(BIN)/mutmut results
 
+.PHONY: image
+image: .venv/installed .venv-bodywork/installed ## Build and push the stage image, unless it is there (IMAGE_BUILDER=command, called with folder and tag)
+	@$(BIN)/python -m operations.image
+
+.PHONY: deploy
+deploy: .venv/installed .venv-bodywork/installed ## Deploy the commit that is checked out, and verify it (CONTEXT=kubectl's context)
+	@$(BIN)/python -m operations.deploy
+
+.PHONY: rollback
+rollback: .venv/installed ## Serve the previous model again, in every replica (CONTEXT=kubectl's context)
+	@$(BIN)/python -m operations.rollback
+
+.PHONY: status
+status: .venv/installed ## Show each replica's commit and model, the last weekly runs and the next
+	@$(BIN)/python -m operations.status
+
+.PHONY: e2e
+e2e: .venv/installed .venv-bodywork/installed ## Prove all of it on the cluster of KUBECONFIG, which must be fresh; e2e/__init__.py has the settings
+	@$(BIN)/python -m e2e.run
+
 .PHONY: requirements
 requirements: .venv/installed ## Compile requirements/*.in into the pinned files; UPGRADE=--upgrade takes newer versions
 	$(COMPILE) $(UPGRADE) -o requirements/uv.txt requirements/uv.in
+	$(COMPILE) $(UPGRADE) -o requirements/pip.txt requirements/pip.in
 	$(COMPILE) $(UPGRADE) -o requirements_pipe.txt requirements/pipe.in
 	$(COMPILE) $(UPGRADE) -c requirements_pipe.txt -o notebooks/requirements_nb.txt requirements/nb.in
 	$(COMPILE) $(UPGRADE) -c requirements_pipe.txt -c requirements/uv.txt -o requirements_cicd.txt requirements/cicd.in
@@ -37,7 +58,7 @@ requirements: .venv/installed ## Compile requirements/*.in into the pinned files
 
 .PHONY: clean
 clean: ## Remove what the other verbs made, the local S3's data included
-	rm -rf mutants .venv .venv-bodywork .tox .s3data .mypy_cache .pytest_cache .hypothesis
+	rm -rf mutants .e2e.log .venv .venv-bodywork .tox .s3data .mypy_cache .pytest_cache .hypothesis
 
 .venv/installed: requirements_cicd.txt requirements/uv.txt
 	@command -v $(PYTHON) >/dev/null || { echo "ERROR: there is no $(PYTHON); name one by make PYTHON=..." >&2; exit 1; }

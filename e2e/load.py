@@ -1,0 +1,127 @@
+"""Constant load on the service: every answer counts, and nothing is tried again.
+
+    python -m e2e.load http://127.0.0.1:30080 [--kept 8] [--new 4] [--slow 4]
+
+runs until SIGTERM, then prints what it saw as JSON. A request that is refused, reset, not answered in time, not with
+200 or not in the right form has failed.
+"""
+
+import argparse
+import http.client
+import json
+import signal
+import threading
+import time
+from contextlib import suppress
+from urllib.parse import urlsplit
+
+ROUTE = "/api/v0.1/time_to_dispatch"
+BODY = b'{"product_code": "SKU001", "orders_placed": 112}'
+TIMEOUT_SECONDS = 10
+KEPT_PAUSE = 0.03  # seconds between two requests of a client that keeps its connection
+NEW_PAUSE = 0.1  # the same, of one that opens a connection for each
+IN_FLIGHT_SECONDS = 1.0  # how long a slow client takes to send its request
+FAILURES_KEPT = 20
+
+
+class Tally:
+    """What all clients saw."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self.requests = 0
+        self.failed = 0
+        self.failures: list[str] = []
+        self.versions: dict[str, dict[str, float]] = {}
+
+    def answered(self, version: str) -> None:
+        """Count a right answer."""
+        with self._lock:
+            self.requests += 1
+            now = time.time()
+            seen = self.versions.setdefault(version, {"answers": 0, "first": now, "last": now})
+            seen["answers"] += 1
+            seen["last"] = now
+
+    def failure(self, what: str) -> None:
+        """Count a request that failed."""
+        with self._lock:
+            self.requests += 1
+            self.failed += 1
+            if len(self.failures) < FAILURES_KEPT:
+                self.failures.append(f"{time.time():.1f} {what}")
+
+
+class Client(threading.Thread):
+    """One client: sends, waits for the answer, pauses, and sends again."""
+
+    def __init__(self, kind: str, address: str, tally: Tally, stopped: threading.Event) -> None:
+        super().__init__(daemon=True)
+        self._kind = kind
+        self._address = address
+        self._tally = tally
+        self._stopped = stopped
+        self._pause = {"kept": KEPT_PAUSE, "new": NEW_PAUSE, "slow": 0.0}[kind]
+
+    def run(self) -> None:
+        """Go on until stopped; a connection that failed is replaced, the request on it is lost."""
+        connection = None
+        while not self._stopped.is_set():
+            connection = connection or http.client.HTTPConnection(self._address, timeout=TIMEOUT_SECONDS)
+            try:
+                self._send(connection)
+                answer = connection.getresponse()
+                body = answer.read()
+                if answer.status != 200:
+                    self._tally.failure(f"{self._kind}: status {answer.status}")
+                else:
+                    found = json.loads(body)
+                    assert set(found) == {"est_hours_to_dispatch", "model_version"}
+                    self._tally.answered(found["model_version"])
+                keep = self._kind != "new" and not answer.will_close
+            except (OSError, http.client.HTTPException, ValueError, AssertionError) as error:
+                self._tally.failure(f"{self._kind}: {type(error).__name__}: {error}")
+                keep = False
+            if not keep:
+                with suppress(OSError):
+                    connection.close()
+                connection = None
+            self._stopped.wait(self._pause)
+
+    def _send(self, connection: http.client.HTTPConnection) -> None:
+        connection.putrequest("POST", ROUTE)
+        connection.putheader("Content-Type", "application/json")
+        connection.putheader("Content-Length", str(len(BODY)))
+        if self._kind == "slow":
+            connection.endheaders(BODY[:10])
+            time.sleep(IN_FLIGHT_SECONDS)
+            connection.send(BODY[10:])
+        else:
+            connection.endheaders(BODY)
+
+
+def main() -> None:
+    """Load until SIGTERM."""
+    parser = argparse.ArgumentParser(prog="python -m e2e.load", description=__doc__)
+    parser.add_argument("url")
+    for kind, number in (("kept", 8), ("new", 4), ("slow", 4)):
+        parser.add_argument(f"--{kind}", type=int, default=number, help=f"{kind} clients (default: %(default)s)")
+    args = parser.parse_args()
+    tally, stopped = Tally(), threading.Event()
+    for sig in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(sig, lambda number, frame: stopped.set())
+    clients = [
+        Client(kind, urlsplit(args.url).netloc, tally, stopped)
+        for kind in ("kept", "new", "slow")
+        for _ in range(getattr(args, kind))
+    ]
+    for client in clients:
+        client.start()
+    for client in clients:
+        client.join()
+    print(json.dumps({"requests": tally.requests, "failed": tally.failed, "failures": tally.failures,
+                      "versions": tally.versions}))  # fmt: skip
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,407 @@
+"""make e2e: every promise about a cluster, kept once on a real one; a table at the end, exit code 1 on any miss."""
+
+import json
+import os
+import sys
+import tempfile
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from e2e.git_server import GitServer, git_server
+from e2e.load import BODY, ROUTE
+from e2e.world import LOG, NODE_PORT, SETTINGS, Miss, World, expect, seconds_of, under_load
+from operations.cluster import CONTROLLER_NAMESPACE, OperationError, check_namespace, get, items, kubectl, may_i, run
+from operations.service import ask_replicas, check_deployment, check_replicas, cluster_folder, ready_pods
+from operations.service import wait_for_rollout
+
+ROLL_OUTS = 10
+LEAST_REQUESTS = 50_000
+LIMIT_SECONDS = 15 * 60
+ROLLBACK_SECONDS = 60
+JOB_SECONDS = 120
+
+
+def main() -> int:
+    """Run every scenario; 0 if all held."""
+    missing = [name for name in SETTINGS if not os.environ.get(name)]
+    if missing:
+        print(f"ERROR: set {', '.join(missing)}; e2e/__init__.py says what they are", file=sys.stderr)
+        return 1
+    os.environ.setdefault("AWS_DEFAULT_REGION", "us-east-1")
+    start = time.monotonic()
+    with tempfile.TemporaryDirectory(prefix="e2e-", dir="/tmp/e2e") as folder:
+        try:
+            world = World(Path(folder))
+            if check_namespace(world.project.name):
+                raise OperationError(f"namespace {world.project.name} is there already: a cluster without it is needed")
+        except OperationError as error:
+            print(f"ERROR: {error}", file=sys.stderr)
+            return 1
+        world.make_repository()
+        with git_server(os.environ["E2E_GIT_LISTEN"], world.repository, world.token) as server:
+            _run(world, server)
+    seconds = time.monotonic() - start
+    world.table.append(("all of it within 15 minutes", seconds < LIMIT_SECONDS, seconds, ""))
+    _print(world)
+    return 0 if all(held for _, held, _, _ in world.table) else 1
+
+
+def _run(world: World, server: GitServer) -> None:
+    with world.scenario("first deployment from nothing") as figures:
+        _set_up(world)
+        done = world.deploy()
+        kubectl("patch", "service", world.project.service, "-n", world.project.name, "--patch", json.dumps(
+            {"spec": {"type": "NodePort", "ports": [{"port": 8000, "nodePort": NODE_PORT}]}}))  # fmt: skip
+        time.sleep(2)
+        figures += [f"make deploy {done.seconds:.0f} s", _predict(world)]
+    if not world.table[-1][1]:
+        return  # without a service there is nothing to prove
+    for scenario in (_roll_outs, _refusals, _failures, _commit_that_does_not_start, _weekly, _pods, _rollback, _state):
+        scenario(world)
+    with world.scenario("the token shows up nowhere, and git asked for it") as figures:
+        _token(world)
+        expect(server.refused > 0, "the git server was never asked without a token")
+        figures.append(f"{server.served} answers with the token, {server.refused} refused without")
+
+
+def _set_up(world: World) -> None:
+    """What a platform team does once: image, namespaces and secrets; and an S3 with one week."""
+    done = world.make("image")
+    expect(done.code == 0, done.error)
+    if addition := os.environ.get("E2E_IMAGE_ADDITION"):
+        run([addition, world.project.image, world.project.image], addition, seconds=300)
+    for key in list(world.store.keys("")):
+        world.client.delete_object(Bucket=world.project.bucket, Key=key)
+    world.upload_week()
+    kubectl("apply", "-k", str(cluster_folder()))
+    for namespace in (world.project.name, CONTROLLER_NAMESPACE):
+        world.secret(namespace, "git", GIT_TOKEN=world.token)
+    world.s3_secret()
+
+
+def _predict(world: World) -> str:
+    request = urllib.request.Request(world.url + ROUTE, BODY, {"Content-Type": "application/json"})
+    with urllib.request.urlopen(request, timeout=10) as answer:
+        return f"{BODY.decode()} -> {answer.read().decode()}"
+
+
+def _roll_outs(world: World) -> None:
+    with world.scenario(f"{ROLL_OUTS} roll-outs under load: kept, new and 1 s long requests") as figures:
+        versions, ends, seconds = [world.champion()], [time.time()], []
+        with under_load(world, figures, versions) as seen:
+            for number in range(ROLL_OUTS):
+                world.commit(f"Roll-out {number + 1}")
+                world.upload_week()
+                seconds.append(world.deploy().seconds)
+                versions.append(world.champion())
+                ends.append(time.time())
+        figures.append(f"make deploy {min(seconds):.0f} to {max(seconds):.0f} s")
+        expect(seen["requests"] >= LEAST_REQUESTS, f"{seen['requests']} requests, {LEAST_REQUESTS} are needed")
+        expect(set(seen["versions"]) == set(versions), f"{len(seen['versions'])} of {len(versions)} versions")
+        for number, version in enumerate(versions):  # only the old and the new one of each roll-out
+            first, last = (seen["versions"][version][key] for key in ("first", "last"))
+            expect(first >= ends[max(number - 1, 0)] - 1, f"{version} answered before its roll-out")
+            expect(number == ROLL_OUTS or last <= ends[number + 1], f"{version} answered after the next one's roll-out")
+
+
+def _refusals(world: World) -> None:
+    """What make deploy refuses before anything is touched."""
+    good = world.git("rev-parse", "HEAD")
+    deploy = "deploy"
+    with world.scenario("refused early: context, credentials, cluster, image, tree, DAG, namespace") as figures:
+        with under_load(world, figures):
+            world.refused(deploy, "CONTEXT says elsewhere", CONTEXT="elsewhere")
+            world.refused(deploy, "say which cluster is meant", CONTEXT="")
+            world.refused("rollback", "CONTEXT says elsewhere", CONTEXT="elsewhere")
+            world.refused("status", "CONTEXT says elsewhere", CONTEXT="elsewhere")
+            world.refused(deploy, "must be logged in", KUBECONFIG=_kubeconfig(world, token="expired"))
+            world.refused(deploy, "refused", KUBECONFIG=_kubeconfig(world, server="https://127.0.0.1:1"))
+            world.refused(deploy, "no right in namespace", KUBECONFIG=_kubeconfig(world, token=_token_of_nobody()))
+            with _uncommitted(world):
+                world.refused(deploy, "not committed")
+            for old, new, words in (
+                ("DAG: train_model >> serve_model", "DAG: train_model >> serve_modle", "serve_modle"),
+                (world.project.image, world.project.image + "0", "its inputs give"),
+                (world.project.image, "nobody/" + world.project.image.partition("/")[2], "is not on Docker Hub"),
+            ):
+                world.commit("Try what is refused", "bodywork.yaml", old, new)
+                world.refused(deploy, words)
+                world.back_to(good)
+            with _terminating("e2e-terminating"):
+                world.commit("Deploy elsewhere", "bodywork.yaml", "name: time-to-dispatch", "name: e2e-terminating")
+                world.refused(deploy, "Terminating")
+                world.back_to(good)
+        figures.append("11 refusals")
+
+
+def _failures(world: World) -> None:
+    """What fails in training: the old replicas go on."""
+    good = world.git("rev-parse", "HEAD")
+
+    def fails(name: str, prepare: Callable[[], object], words: str, restore: Callable[[], object]) -> None:
+        with world.scenario(name) as figures, under_load(world, figures, [world.champion()]):
+            prepare()
+            try:
+                figures.append(world.refused("deploy", words).error.removeprefix("ERROR: ")[:110])
+            finally:
+                restore()
+
+    noise: list[str] = []
+    fails(
+        "a bad model: the gates reject it",
+        lambda: noise.append(world.upload_week(noise=True)),
+        "rejected",
+        lambda: world.client.delete_object(Bucket=world.project.bucket, Key=noise[0]),
+    )
+    fails(
+        "a crash in training",
+        lambda: world.commit("Crash", "pipeline/train_model.py", "    args = _parse(arguments)\n", "    1 / 0\n"),
+        "Bodywork ended with exit code 1",
+        lambda: world.back_to(good),
+    )
+    fails(
+        "S3 gone",
+        lambda: world.s3_secret(AWS_ENDPOINT_URL="http://127.0.0.1:1"),
+        "Nothing was promoted",
+        world.s3_secret,
+    )
+    fails(
+        "the bucket denied",
+        lambda: world.s3_secret(AWS_SECRET_ACCESS_KEY="wrong"),
+        "Nothing was promoted",
+        world.s3_secret,
+    )
+    quota = {
+        "apiVersion": "v1",
+        "kind": "ResourceQuota",
+        "metadata": {"name": "e2e", "namespace": world.project.name},
+        "spec": {"hard": {"pods": world.project.replicas}},
+    }
+    fails(
+        "the quota exceeded",
+        lambda: kubectl("create", "-f", "-", stdin=json.dumps(quota)),
+        "exceeded quota",
+        lambda: kubectl("delete", "resourcequota", "e2e", "-n", world.project.name),
+    )
+
+
+def _commit_that_does_not_start(world: World) -> None:
+    good = world.git("rev-parse", "HEAD")
+    with world.scenario("a commit that does not start") as figures:
+        old = world.champion()
+        with under_load(world, figures, [old]):
+            world.commit("Do not start", "pipeline/serve_model.py", "    args = _parse(arguments)\n", "    1 / 0\n")
+            figures.append(world.refused("deploy", "the roll-out was taken back").error.removeprefix("ERROR: ")[:110])
+        world.back_to(good)
+    # that deployment trained a model before it failed: the next one serves it
+    with world.scenario("the next deployment after it") as figures:
+        figures.append(f"make deploy {world.deploy().seconds:.0f} s")
+
+
+def _weekly(world: World) -> None:
+    with world.scenario("the weekly run from inside the cluster, and a second at the same time") as figures:
+        deployed = ask_replicas(world.project)[0].commit
+        world.commit("Merged, and not deployed")
+        old = world.champion()
+        versions = [old]
+        with under_load(world, figures, versions):
+            world.upload_week()
+            _start_job("weekly", "e2e-weekly-1")
+            _wait_until(lambda: get("job/train-model", world.project.name) is not None, 60, "no training began")
+            _start_job("weekly", "e2e-weekly-2")
+            expect(_outcome("e2e-weekly-1") == "succeeded", f"the first run failed: {_job_log('e2e-weekly-1')}")
+            expect(_outcome("e2e-weekly-2") == "failed", "the second run at the same time did not fail")
+            wait_for_rollout(world.project)
+            versions.append(world.champion())
+            check_replicas(ask_replicas(world.project), commit=deployed, version=versions[1])
+        expect(versions[1] != old, "no new model was promoted")
+    with world.scenario("the weekly run without a new week leaves the service alone") as figures:
+        before = world.pods(), world.champion()
+        _start_job("weekly-second-chance", "e2e-weekly-3")
+        expect(_outcome("e2e-weekly-3") == "succeeded", "the run failed")
+        log = _job_log("e2e-weekly-3")
+        expect("Nothing to do" in log, log)
+        expect((world.pods(), world.champion()) == before, "pods or champion changed")
+        figures.append(log.rpartition(" - ")[2])
+    with world.scenario("a week that the gates reject, in the cluster: its log is kept") as figures:
+        before = world.pods(), world.champion()
+        key = world.upload_week(noise=True)
+        _start_job("weekly", "e2e-weekly-4")
+        expect(_outcome("e2e-weekly-4") == "failed", "the run did not fail")
+        expect("Nothing was promoted: rejected" in kubectl("logs", "-n", CONTROLLER_NAMESPACE, "job/e2e-weekly-4"),
+               "the training's log is not in the run's")  # fmt: skip
+        expect((world.pods(), world.champion()) == before, "pods or champion changed")
+        world.client.delete_object(Bucket=world.project.bucket, Key=key)
+
+
+def _pods(world: World) -> None:
+    project = world.project
+    with world.scenario("a pod deleted under load: the new one runs the deployed commit, not the head") as figures:
+        with under_load(world, figures):
+            commit = ask_replicas(project)[0].commit
+            head = world.git("ls-remote", "origin", "HEAD").split()[0]
+            expect(head != commit, "the branch's head is what was deployed")
+            kubectl("delete", "pod", ready_pods(project)[0], "-n", project.name)
+            wait_for_rollout(project)
+            check_replicas(ask_replicas(project), commit=commit)
+            figures.append(f"commit {commit[:7]}, head {head[:7]}")
+    with world.scenario("a pod evicted under load, the second eviction refused by the budget") as figures:
+        with under_load(world, figures):
+            first, second = ready_pods(project)[:2]
+            _evict(world, first)
+            try:
+                _evict(world, second)
+            except OperationError as error:
+                expect("disruption budget" in str(error), str(error))
+            else:
+                raise Miss("the second eviction was not refused")
+            wait_for_rollout(project)
+
+
+def _rollback(world: World) -> None:
+    with world.scenario("rollback under load") as figures:
+        old = world.champion()
+        versions = [old]
+        with under_load(world, figures, versions):
+            done = world.make("rollback")
+            expect(done.code == 0, done.error)
+            versions.append(world.champion())
+            expect(versions[1] != old, "the champion is the same")
+            check_replicas(ask_replicas(world.project), version=versions[1])
+        seconds = seconds_of(done.output)
+        figures.append(f"{seconds:.0f} s to {versions[1]} in every replica")
+        expect(seconds < ROLLBACK_SECONDS, f"it took {seconds:.0f} s")
+    with world.scenario("status") as figures:
+        done = world.make("status")
+        expect(done.code == 0, done.error)
+        for words in (versions[1], "e2e-weekly-1", "succeeded", "failed", "next weekly"):
+            expect(words in done.output, f"make status does not say {words!r}")
+
+
+def _state(world: World) -> None:
+    project = world.project
+    with world.scenario("what was patched in is still there; rights are what deploy/ says"):
+        (commit,) = {replica.commit for replica in ask_replicas(project)}
+        check_deployment(project, cluster_folder(), commit, f"deploy-{commit[:12]}")
+        stage = f"system:serviceaccount:{project.name}:bodywork-stage"
+        controller = f"system:serviceaccount:{CONTROLLER_NAMESPACE}:bodywork-workflow-controller"
+        for account, verb, resource, namespace in (
+            (stage, "list", "secrets", project.name),
+            (stage, "get", "pods", project.name),
+            (controller, "list", "secrets", "kube-system"),
+            (controller, "create", "secrets", project.name),
+            (controller, "patch", "deployments", "default"),
+        ):
+            may = may_i(verb, resource, namespace, "--as", account)
+            expect(not may, f"{account} may {verb} {resource} in {namespace}")
+        for pod in ready_pods(project):
+            listing = kubectl("exec", "-n", project.name, pod, "--", "sh", "-c",
+                              "ls /var/run/secrets/kubernetes.io 2>&1; id -u; touch /opt/x 2>&1; true")  # fmt: skip
+            expect("No such file" in listing and "10001" in listing and "Read-only" in listing, listing)
+
+
+def _token(world: World) -> None:
+    project = world.project
+    seen = kubectl("get", "all,cronjobs,events", "-n", project.name, "-o", "yaml")
+    seen += kubectl("get", "all,cronjobs,events", "-n", CONTROLLER_NAMESPACE, "-o", "yaml")
+    for pod in ready_pods(project):
+        seen += kubectl("logs", "-n", project.name, pod)
+        where = "/stage/bodywork_project/.git/config /opt/git/config /proc/[0-9]*/cmdline"
+        seen += kubectl("exec", "-n", project.name, pod, "--", "sh", "-c", f"cat {where}")
+    for job in items("jobs", CONTROLLER_NAMESPACE):
+        seen += _job_log(job["metadata"]["name"], lines=-1)
+    seen += LOG.read_text()
+    expect(world.token not in seen, "the token was seen")
+    expect("x-access-token" not in seen, "the token's user was seen")
+
+
+def _kubeconfig(world: World, **changed: str) -> str:
+    """A kubeconfig like this one with another server, or with a token instead of this user's certificate."""
+    config = json.loads(kubectl("config", "view", "--minify", "--flatten", "-o", "json"))
+    if server := changed.get("server"):
+        config["clusters"][0]["cluster"]["server"] = server
+    if token := changed.get("token"):
+        config["users"][0]["user"] = {"token": token}
+    path = world.folder / f"kubeconfig-{len(list(world.folder.iterdir()))}"
+    path.write_text(json.dumps(config))
+    return str(path)
+
+
+def _token_of_nobody() -> str:
+    """A token of an account that may do nothing but look at namespaces."""
+    return kubectl("create", "token", "bodywork-workflow-controller", "-n", CONTROLLER_NAMESPACE).strip()
+
+
+@contextmanager
+def _uncommitted(world: World) -> Iterator[None]:
+    """A file in the clone that was not committed."""
+    path = world.clone / "not-committed.txt"
+    path.touch()
+    try:
+        yield
+    finally:
+        path.unlink()
+
+
+@contextmanager
+def _terminating(name: str) -> Iterator[None]:
+    """A namespace that is being deleted, and held there by an object that waits for its owner."""
+    kubectl("create", "namespace", name)
+    holder = {"apiVersion": "v1", "kind": "ConfigMap",
+              "metadata": {"name": "holder", "namespace": name, "finalizers": ["example.com/e2e"]}}  # fmt: skip
+    kubectl("create", "-f", "-", stdin=json.dumps(holder))
+    kubectl("delete", "namespace", name, "--wait=false")
+    try:
+        yield
+    finally:
+        kubectl("patch", "configmap", "holder", "-n", name, "--type=merge", "-p", '{"metadata": {"finalizers": null}}')
+
+
+def _start_job(cronjob: str, name: str) -> None:
+    kubectl("create", "job", name, "-n", CONTROLLER_NAMESPACE, f"--from=cronjob/{cronjob}")
+
+
+def _outcome(job: str) -> str:
+    """Wait until a Job has ended: succeeded or failed."""
+    outcome = ""
+
+    def ended() -> bool:
+        nonlocal outcome
+        status = get(f"job/{job}", CONTROLLER_NAMESPACE)["status"]
+        outcome = "succeeded" if status.get("succeeded") else "failed" if status.get("failed") else ""
+        return bool(outcome)
+
+    _wait_until(ended, JOB_SECONDS, f"job {job} has not ended")
+    return outcome
+
+
+def _job_log(job: str, lines: int = 1) -> str:
+    return kubectl("logs", "-n", CONTROLLER_NAMESPACE, f"job/{job}", f"--tail={lines}").strip()
+
+
+def _evict(world: World, pod: str) -> None:
+    eviction = {"apiVersion": "policy/v1", "kind": "Eviction",
+                "metadata": {"name": pod, "namespace": world.project.name}}  # fmt: skip
+    path = f"/api/v1/namespaces/{world.project.name}/pods/{pod}/eviction"
+    kubectl("create", "--raw", path, "-f", "-", stdin=json.dumps(eviction))
+
+
+def _wait_until(condition: Callable[[], bool], seconds: float, otherwise: str) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        expect(time.monotonic() < deadline, f"{otherwise} after {seconds:g} s")
+        time.sleep(0.5)
+
+
+def _print(world: World) -> None:
+    width = max(len(name) for name, *_ in world.table)
+    print(f"\n{'scenario':{width}}  result  seconds  figures")
+    for name, held, seconds, figures in world.table:
+        print(f"{name:{width}}  {'ok' if held else 'MISSED':6}  {seconds:7.1f}  {figures}")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

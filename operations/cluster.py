@@ -1,0 +1,175 @@
+"""The commands that this package is made of: kubectl, git and Bodywork, each refusal told in one line."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+ROOT = Path(__file__).parents[1]
+CONTROLLER_NAMESPACE = "bodywork-deployment-jobs"  # Bodywork's own, fixed in its code
+CALL_SECONDS = 60  # Bodywork's own start takes 30 s on a machine that is busy
+
+
+class OperationError(Exception):
+    """The operation cannot go on; the message is the one line that the operator is told."""
+
+
+@dataclass(frozen=True)
+class Project:
+    """What bodywork.yaml says."""
+
+    name: str
+    image: str
+    batch_stage: str
+    service_stage: str
+    bucket: str
+    replicas: int
+    secrets: dict[str, set[str]]
+
+    @property
+    def service(self) -> str:
+        """The service's name on Kubernetes."""
+        return self.service_stage.replace("_", "-")
+
+    @property
+    def batch_job(self) -> str:
+        """The batch stage's name on Kubernetes."""
+        return self.batch_stage.replace("_", "-")
+
+
+def read_project(root: Path = ROOT) -> Project:
+    """Read bodywork.yaml, already found valid by Bodywork itself."""
+    config = yaml.safe_load((root / "bodywork.yaml").read_text())
+    stages = config["stages"]
+    (batch,) = (name for name, stage in stages.items() if "batch" in stage)
+    (service,) = (name for name, stage in stages.items() if "service" in stage)
+    secrets: dict[str, set[str]] = {}
+    for stage in stages.values():
+        for variable, secret in stage.get("secrets", {}).items():
+            secrets.setdefault(secret, set()).add(variable)
+    return Project(
+        name=config["pipeline"]["name"],
+        image=config["pipeline"]["docker_image"],
+        batch_stage=batch,
+        service_stage=service,
+        bucket=stages[batch]["args"][0],
+        replicas=stages[service]["service"]["replicas"],
+        secrets=secrets,
+    )
+
+
+def run(
+    command: Sequence[str | Path], what: str, *, stdin: str | None = None, seconds: float = CALL_SECONDS, **more: Any
+) -> str:
+    """Run a command to its end and return its output; an OperationError has the last thing that it said."""
+    try:
+        done = subprocess.run(
+            command, input=stdin, capture_output=True, text=True, timeout=seconds, check=False, **more
+        )
+    except FileNotFoundError as error:
+        raise OperationError(f"{what}: there is no command {command[0]}") from error
+    except subprocess.TimeoutExpired as error:
+        raise OperationError(f"{what}: no answer in {seconds:g} s") from error
+    if done.returncode:
+        said = (line.strip() for line in (done.stderr or done.stdout).splitlines())
+        lines = [line for line in said if line and not line.startswith("command terminated")]  # kubectl exec's last
+        raise OperationError(f"{what}: {lines[-1] if lines else f'exit code {done.returncode}'}")
+    return str(done.stdout)
+
+
+def kubectl(*arguments: str, stdin: str | None = None, seconds: float = CALL_SECONDS) -> str:
+    """Run kubectl in the current context."""
+    return run(["kubectl", *arguments], f"kubectl {' '.join(arguments[:4])}", stdin=stdin, seconds=seconds)
+
+
+def get(kind: str, namespace: str, *arguments: str) -> Any:
+    """An object, or a list of them, as kubectl reads it; None for one that is not there."""
+    text = kubectl("get", kind, "-n", namespace, "-o", "json", "--ignore-not-found", *arguments)
+    return json.loads(text) if text.strip() else None
+
+
+def items(kind: str, namespace: str, *arguments: str) -> list[dict[str, Any]]:
+    """The objects of a kind; kubectl says nothing at all where there are none."""
+    found: list[dict[str, Any]] = (get(kind, namespace, *arguments) or {"items": []})["items"]
+    return found
+
+
+def check_context(required: bool) -> str:
+    """The current context; an OperationError if CONTEXT names another, or is needed and not set."""
+    current = kubectl("config", "current-context").strip()
+    wanted = os.environ.get("CONTEXT")
+    if not wanted and required:
+        raise OperationError(f"say which cluster is meant: CONTEXT={current} if it is the current one of kubectl")
+    if wanted and wanted != current:
+        raise OperationError(
+            f"the current context is {current}, CONTEXT says {wanted}: kubectl config use-context {wanted}"
+        )
+    return current
+
+
+def check_namespace(name: str) -> bool:
+    """Is the namespace there? An OperationError if the cluster does not answer, or is removing it."""
+    namespace = get(f"namespace/{name}", "default")
+    if namespace is None:
+        return False
+    if namespace["status"]["phase"] != "Active":
+        raise OperationError(f"namespace {name} is {namespace['status']['phase']}: wait until it is gone, or active")
+    return True
+
+
+def check_rights(namespace: str, wanted: Sequence[tuple[str, str]]) -> None:
+    """An OperationError names every (verb, resource) that the current user may not."""
+    refused = [f"{verb} {resource}" for verb, resource in wanted if not may_i(verb, resource, namespace)]
+    if refused:
+        raise OperationError(f"no right in namespace {namespace} to {', '.join(refused)}")
+
+
+def may_i(verb: str, resource: str, namespace: str, *arguments: str) -> bool:
+    """May the current user, or the one that the arguments name, do this in a namespace?"""
+    command = ["kubectl", "auth", "can-i", verb, resource, "-n", namespace, "--quiet", *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=CALL_SECONDS, check=False)
+    if done.stderr.strip():
+        raise OperationError(f"kubectl auth can-i: {done.stderr.strip().splitlines()[-1]}")
+    return done.returncode == 0
+
+
+def bodywork(*arguments: str) -> list[str | Path]:
+    """Bodywork's command line, from its own environment."""
+    return [Path(os.environ.get("BODYWORK", ROOT / ".venv-bodywork/bin/bodywork")).absolute(), *arguments]
+
+
+def warnings_since(namespace: str, moment: str) -> list[str]:
+    """What Kubernetes warned of in a namespace since `moment` (RFC 3339, UTC), newest last, each once."""
+    with suppress(OperationError):
+        events = json.loads(
+            kubectl("get", "events", "-n", namespace, "-o", "json", "--field-selector", "type=Warning")
+        )["items"]
+        recent = [event for event in events if (event.get("lastTimestamp") or moment) >= moment]
+        recent.sort(key=lambda event: event.get("lastTimestamp") or moment)
+        return list(dict.fromkeys(f"{event['reason']}: {' '.join(event['message'].split())}" for event in recent))
+    return []
+
+
+def step(text: str) -> None:
+    """Say what is done now."""
+    print(f"==> {text}", flush=True)
+
+
+def exit_code(operation: Callable[[], None]) -> int:
+    """Run an operation; 1 and one line on standard error if it was refused or failed."""
+    try:
+        operation()
+    except OperationError as error:
+        print(f"ERROR: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("ERROR: interrupted", file=sys.stderr)
+        return 1
+    return 0

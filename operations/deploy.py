@@ -1,0 +1,225 @@
+"""make deploy: the commit that is checked out, by Bodywork, and then verified: Bodywork's exit code alone is no proof.
+
+Settings: CONTEXT, the kubectl context that is meant; CLUSTER, deploy/cluster (the default) or deploy/eks; GIT_REMOTE,
+where the tag is pushed (origin); GIT_URL, how pods reach the repository (the remote's address); GIT_TOKEN for a private
+one; WAIT_SECONDS, how long to wait for another deployment to end (900).
+"""
+
+import json
+import os
+import re
+import subprocess
+import sys
+import tempfile
+import time
+from contextlib import suppress
+from datetime import UTC, datetime
+from pathlib import Path
+
+import yaml
+
+from operations import service
+from operations.cluster import (
+    CONTROLLER_NAMESPACE,
+    ROOT,
+    OperationError,
+    Project,
+    bodywork,
+    check_context,
+    check_namespace,
+    check_rights,
+    exit_code,
+    get,
+    items,
+    kubectl,
+    read_project,
+    run,
+    step,
+    warnings_since,
+)
+from operations.image import check_tag, is_on_hub
+
+RIGHTS = [
+    ("create", "jobs"),
+    ("patch", "deployments"),
+    ("create", "services"),
+    ("list", "secrets"),
+    ("create", "pods/exec"),
+    ("patch", "networkpolicies"),
+]
+POLL_SECONDS = 2
+_REASON = re.compile(r"(?:ERROR - \S+ - |Deployment failed --> )(.+)")
+
+
+def main() -> int:
+    """Deploy; 0 if every replica runs this commit and answers, 1 if not."""
+    return exit_code(_deploy)
+
+
+def _deploy() -> None:
+    project, folder, url, commit, tag = _check()
+    _wait_for_others(project)
+    step(f"applying {folder.relative_to(ROOT)}")
+    kubectl("apply", "-k", str(folder))
+    _check_secrets(project)
+    for fault in service.prepare(project, folder):
+        step(f"patched into {project.service}: {fault}")
+    _push_tag(tag, commit)
+    step(f"Bodywork: {url}, tag {tag}")
+    _run_bodywork(project, url, tag)
+    verify(project, folder, commit, tag)
+    _schedule(project, url, tag)
+    step(f"deployed {tag}")
+
+
+def verify(project: Project, folder: Path, commit: str, tag: str) -> None:
+    """An OperationError if one replica is not what was deployed."""
+    service.check_deployment(project, folder, commit, tag)
+    service.wait_for_rollout(project)
+    replicas = service.ask_replicas(project)
+    service.check_replicas(replicas, commit=commit)
+    for replica in replicas:
+        step(f"{replica.pod}: commit {replica.commit[:7]}, {replica.model_version}, {replica.status}")
+    step(f"through the Service: {replicas[0].order} -> {replicas[0].estimate}")
+
+
+def _check() -> tuple[Project, Path, str, str, str]:
+    """Refuse what cannot work before anything is touched."""
+    run(bodywork("validate", "--check-files"), "bodywork.yaml", cwd=ROOT)
+    project, folder = read_project(), service.cluster_folder()
+    changes = run(["git", "status", "--porcelain"], "git status", cwd=ROOT).splitlines()
+    if changes:
+        raise OperationError(f"{len(changes)} changes are not committed, the first: {changes[0].strip()}; commit them")
+    commit = run(["git", "rev-parse", "HEAD"], "git", cwd=ROOT).strip()
+    url = os.environ.get("GIT_URL") or run(["git", "remote", "get-url", _remote()], "git", cwd=ROOT).strip()
+    if not url.startswith("https://"):
+        raise OperationError(f"GIT_URL: {url} is not https://, which is how pods clone; set GIT_URL")
+    check_tag(project.image)
+    context = check_context(required=True)
+    step(f"context {context}, commit {commit[:7]}, image {project.image}")
+    for namespace in (project.name, CONTROLLER_NAMESPACE):
+        check_namespace(namespace)
+    check_rights(project.name, RIGHTS)
+    if not is_on_hub(project.image):
+        raise OperationError(f"{project.image} is not on Docker Hub: make image")
+    return project, folder, url, commit, f"deploy-{commit[:12]}"
+
+
+def _remote() -> str:
+    return os.environ.get("GIT_REMOTE", "origin")
+
+
+def _wait_for_others(project: Project) -> None:
+    """Wait until no other deployment runs: two at once would get in each other's way at the training's Job."""
+    deadline = time.monotonic() + float(os.environ.get("WAIT_SECONDS", "900"))
+    said = False
+    while running := _other_deployments(project):
+        if time.monotonic() > deadline:
+            raise OperationError(f"another deployment still runs: {running}")
+        if not said:
+            step(f"waiting for another deployment to end: {running}")
+        said = True
+        time.sleep(POLL_SECONDS)
+
+
+def _other_deployments(project: Project) -> str | None:
+    if get(f"job/{project.batch_job}", project.name):
+        return f"job {project.batch_job} in namespace {project.name}"
+    for job in items("jobs", CONTROLLER_NAMESPACE):
+        if job["status"].get("active"):
+            return f"job {job['metadata']['name']} in namespace {CONTROLLER_NAMESPACE}"
+    return None
+
+
+def _check_secrets(project: Project) -> None:
+    for name, variables in project.secrets.items():
+        found = (get(f"secret/{name}", project.name) or {}).get("data", {})
+        absent = sorted(variables - set(found))
+        if absent:
+            raise OperationError(
+                f"secret {name} in namespace {project.name} lacks {', '.join(absent)}, which bodywork.yaml names: "
+                f"kubectl -n {project.name} create secret generic {name} --from-literal={absent[0]}=..."
+            )
+
+
+def _push_tag(tag: str, commit: str) -> None:
+    """A tag for this deployment: pods clone it, so that one started on Tuesday runs what was deployed on Saturday."""
+    there = run(["git", "ls-remote", _remote(), f"refs/tags/{tag}"], "git ls-remote", cwd=ROOT, env=_git_environment())
+    if there and there.split()[0] != commit:
+        raise OperationError(f"tag {tag} at {_remote()} is {there.split()[0][:7]}, not {commit[:7]}: somebody moved it")
+    if not there:
+        run(
+            ["git", "push", "--quiet", _remote(), f"{commit}:refs/tags/{tag}"], "git push",
+            cwd=ROOT, env=_git_environment(), seconds=120,
+        )  # fmt: skip
+
+
+def _git_environment() -> dict[str, str]:
+    """This process's environment; with GIT_TOKEN, git here gets the token by the helper that the image has, too."""
+    environment = dict(os.environ)
+    if environment.get("GIT_TOKEN"):
+        number = int(environment.get("GIT_CONFIG_COUNT", "0"))
+        environment |= {
+            "GIT_CONFIG_COUNT": str(number + 1),
+            f"GIT_CONFIG_KEY_{number}": "credential.helper",
+            f"GIT_CONFIG_VALUE_{number}": str(ROOT / "deploy/git-credential-token"),
+        }
+    return environment
+
+
+def _run_bodywork(project: Project, url: str, tag: str) -> None:
+    """Run the deployment with its log on standard output; what went wrong is told by whoever saw it first."""
+    started = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    reasons = []
+    with tempfile.TemporaryDirectory() as folder:  # it clones into the working directory
+        process = subprocess.Popen(
+            bodywork("create", "deployment", url, f"--branch={tag}"),
+            cwd=folder,
+            env=_git_environment() | {"PYTHONUNBUFFERED": "1", "TERM": "dumb", "COLUMNS": "200"},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        assert process.stdout is not None
+        for line in process.stdout:
+            if line.strip():
+                print(f"    {line.rstrip()}", flush=True)
+            if found := _REASON.search(line):
+                reasons.append(found[1].strip())
+        code = process.wait()
+    if code:
+        undone = _undo(project)
+        told = [*reasons[:1], *warnings_since(project.name, started)[-1:]]
+        raise OperationError(
+            f"Bodywork ended with exit code {code}, {undone}: {'; '.join(told) or 'its log is above'}"
+        )
+
+
+def _undo(project: Project) -> str:
+    """Take back a roll-out that hangs: Bodywork's own way back compares revisions as text, and leaves it hanging."""
+    deployment = get(f"deployment/{project.service}", project.name)
+    if deployment is None:
+        return "there is no service"
+    status, wanted = deployment["status"], deployment["spec"]["replicas"]
+    hangs = status.get("updatedReplicas", 0) < wanted or status.get("unavailableReplicas", 0) > 0
+    if hangs:
+        with suppress(OperationError):  # there is nothing to go back to at a first deployment
+            kubectl("rollout", "undo", f"deployment/{project.service}", "-n", project.name)
+            service.wait_for_rollout(project)
+            return "the roll-out was taken back, the old replicas go on"
+    ready = len(service.ready_pods(project))
+    return f"{ready} replicas go on as they were" if ready else "no replica is ready"
+
+
+def _schedule(project: Project, url: str, tag: str) -> None:
+    """The weekly run deploys what was verified, never the branch's head."""
+    schedules = json.loads(json.dumps(yaml.safe_load((ROOT / "deploy/schedule.yaml").read_text())))  # no shared parts
+    for cronjob in schedules["items"]:
+        (container,) = cronjob["spec"]["jobTemplate"]["spec"]["template"]["spec"]["containers"]
+        container["image"] = project.image
+        container["env"] += [{"name": "GIT_URL", "value": url}, {"name": "DEPLOYED_TAG", "value": tag}]
+    kubectl("apply", "-f", "-", stdin=json.dumps(schedules))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

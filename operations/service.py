@@ -1,0 +1,164 @@
+"""The Deployment that Bodywork makes: what this project adds to it, and what its replicas are."""
+
+import json
+import os
+import time
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from operations.cluster import ROOT, OperationError, Project, get, items, kubectl
+
+PORT = 8000
+ROLL_OUT_SECONDS = 150
+
+_ASK_REPLICA = Path(__file__).with_name("ask_replica.py")
+
+
+@dataclass(frozen=True)
+class Replica:
+    """What a running replica says of itself, and the estimate that the Service gave to it."""
+
+    pod: str
+    commit: str
+    status: str
+    model_version: str
+    order: dict[str, Any]
+    estimate: dict[str, Any]
+
+
+def cluster_folder() -> Path:
+    """The folder with the objects for this kind of cluster: CLUSTER, or any cluster's."""
+    folder = ROOT / os.environ.get("CLUSTER", "deploy/cluster")
+    if not (folder / "kustomization.yaml").exists():
+        raise OperationError(f"CLUSTER={folder}: there is no kustomization.yaml, deploy/cluster or deploy/eks is meant")
+    return folder
+
+
+def patches(folder: Path) -> list[dict[str, Any]]:
+    """What is patched into Bodywork's Deployment: on any cluster, and besides on this kind of one."""
+    files = dict.fromkeys([ROOT / "deploy/cluster/serve-model.yaml", folder / "serve-model.yaml"])
+    return [yaml.safe_load(path.read_text()) for path in files if path.exists()]
+
+
+def missing(wanted: Any, found: Any, path: str = "") -> list[str]:
+    """Where `found` lacks, or has otherwise, what `wanted` says; items of a list are matched by name or mount path."""
+    if isinstance(wanted, dict):
+        if not isinstance(found, dict):
+            return [path]
+        return [fault for key, value in wanted.items() for fault in missing(value, found.get(key), f"{path}.{key}")]
+    if isinstance(wanted, list) and wanted and isinstance(wanted[0], dict):
+        faults = []
+        for item in wanted:
+            key = next(key for key in ("mountPath", "name", "topologyKey") if key in item)
+            same = [other for other in found or [] if other.get(key) == item[key]]
+            faults += missing(item, same[0] if same else None, f"{path}[{item[key]}]")
+        return faults
+    return [] if wanted == found else [path]
+
+
+def prepare(project: Project, folder: Path) -> list[str]:
+    """Put the patches into the Deployment, made without a replica if Bodywork has not made it; what was not there."""
+    deployment = get(f"deployment/{project.service}", project.name)
+    if deployment is None:
+        kubectl("create", "-f", "-", stdin=json.dumps(_skeleton(project)))
+        deployment = {}
+    faults = [fault for patch in patches(folder) for fault in missing(patch, deployment)]
+    if faults:
+        for patch in patches(folder):
+            kubectl("patch", "deployment", project.service, "-n", project.name, "--patch", json.dumps(patch))
+    return faults
+
+
+def check_deployment(project: Project, folder: Path, commit: str, tag: str) -> None:
+    """An OperationError if the Deployment is not of this commit and tag, or lost what was patched into it."""
+    deployment = get(f"deployment/{project.service}", project.name)
+    if deployment is None:
+        raise OperationError(f"there is no deployment {project.service} in namespace {project.name}")
+    labels = deployment["spec"]["template"]["metadata"].get("labels", {})
+    for label, expected in (("git-commit-hash", commit), ("git-branch", tag)):
+        found = labels.get(label, "none")
+        if not (found and expected.startswith(found)):
+            raise OperationError(f"{project.service} has {label} {found}, {expected} was deployed")
+    faults = [fault for patch in patches(folder) for fault in missing(patch, deployment)]
+    if faults:
+        raise OperationError(f"{project.service} lost what was patched into it: {', '.join(faults)}")
+
+
+def wait_for_rollout(project: Project, seconds: float = ROLL_OUT_SECONDS) -> None:
+    """Wait until every replica is a new one and ready, and the old ones are gone."""
+    kubectl(
+        "rollout", "status", f"deployment/{project.service}", "-n", project.name, f"--timeout={seconds:g}s",
+        seconds=seconds + 5,
+    )  # fmt: skip
+    deadline = time.monotonic() + seconds
+    while len(_pods(project)) > len(ready_pods(project)):
+        if time.monotonic() > deadline:
+            raise OperationError(f"{project.service}: not only ready pods after {seconds:g} s")
+        time.sleep(0.5)
+
+
+def ready_pods(project: Project) -> list[str]:
+    """The names of the pods that are ready and not on their way out."""
+    return [
+        pod["metadata"]["name"]
+        for pod in _pods(project)
+        if "deletionTimestamp" not in pod["metadata"]
+        and any(fact["type"] == "Ready" and fact["status"] == "True" for fact in pod["status"].get("conditions", []))
+    ]
+
+
+def ask_replicas(project: Project) -> list[Replica]:
+    """Ask each ready replica, from inside of it."""
+    pods = ready_pods(project)
+    with ThreadPoolExecutor() as pool:
+        return list(pool.map(lambda pod: _ask(project, pod), pods))
+
+
+def check_replicas(replicas: Sequence[Replica], commit: str | None = None, version: str | None = None) -> None:
+    """An OperationError if a replica runs another commit, serves another version, or had no sound estimate."""
+    if not replicas:
+        raise OperationError("not one replica is ready")
+    version = version or replicas[0].model_version
+    for replica in replicas:
+        if commit and replica.commit != commit:
+            raise OperationError(f"{replica.pod} runs commit {replica.commit[:7]}, expected {commit[:7]}")
+        if replica.model_version != version:
+            raise OperationError(f"{replica.pod} serves {replica.model_version}, expected {version}")
+        if replica.status != "ready":
+            raise OperationError(f"{replica.pod} is {replica.status}")
+        if replica.estimate["model_version"] != version or not replica.estimate["est_hours_to_dispatch"] >= 0:
+            raise OperationError(f"the Service answered {replica.estimate}, expected an estimate of {version}")
+
+
+def _ask(project: Project, pod: str) -> Replica:
+    text = kubectl(
+        "exec", "-i", "-n", project.name, pod, "--", "python", "-", str(PORT), f"{project.service}:{PORT}",
+        stdin=_ASK_REPLICA.read_text(),
+    )  # fmt: skip
+    return Replica(pod=pod, **json.loads(text))
+
+
+def _pods(project: Project) -> list[dict[str, Any]]:
+    pods = items("pods", project.name, "-l", f"stage={project.service}")
+    return [pod for pod in pods if pod["status"]["phase"] not in ("Succeeded", "Failed")]
+
+
+def _skeleton(project: Project) -> dict[str, Any]:
+    """A Deployment for Bodywork to find: what the patches add is there before the first replica starts."""
+    labels = {"stage": project.service}
+    container = {"name": "bodywork", "image": project.image}
+    return {
+        "apiVersion": "apps/v1",
+        "kind": "Deployment",
+        "metadata": {"name": project.service, "namespace": project.name},
+        "spec": {
+            "replicas": 0,
+            "selector": {"matchLabels": labels},
+            "template": {"metadata": {"labels": labels}, "spec": {"containers": [container]}},
+        },
+    }

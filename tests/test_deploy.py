@@ -1,0 +1,219 @@
+"""What is in deploy/: the image's tag, the shim as a process, and Kubernetes objects by Kubernetes's own schemas."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from operations.cluster import ROOT, read_project
+from operations.image import INPUTS, derive_tag
+from operations.service import missing, patches
+
+BIN = Path(sys.executable).parent
+KUBERNETES = "1.35"
+CLUSTERS = ("deploy/cluster", "deploy/eks")
+
+
+def documents(folder: str) -> list[tuple[str, dict[str, Any]]]:
+    """Every Kubernetes object in a folder's files, with the name of its file."""
+    found = []
+    for path in sorted((ROOT / folder).glob("*.yaml")):
+        for document in yaml.safe_load_all(path.read_text()):
+            if "kind" in document and document["kind"] not in ("Kustomization", "ClusterConfig", "List"):
+                found.append((path.name, document))
+    return found
+
+
+def schedule() -> list[dict[str, Any]]:
+    items: list[dict[str, Any]] = yaml.safe_load((ROOT / "deploy/schedule.yaml").read_text())["items"]
+    return items
+
+
+def validate(objects: list[dict[str, Any]], tmp_path: Path) -> "subprocess.CompletedProcess[str]":
+    path = tmp_path / "objects.yaml"
+    path.write_text("\n---\n".join(json.dumps(item) for item in objects))
+    return subprocess.run(
+        [BIN / "kubernetes-validate", "--strict", "-k", KUBERNETES, path], capture_output=True, text=True, check=False
+    )
+
+
+def test_bodywork_yaml_names_the_image_that_its_inputs_give() -> None:
+    assert read_project().image.partition(":")[2] == derive_tag()
+
+
+@pytest.mark.parametrize("name", INPUTS)
+def test_each_input_changes_the_images_tag(name: str, tmp_path: Path) -> None:
+    for each in INPUTS:
+        (tmp_path / each).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / each).write_bytes((ROOT / each).read_bytes())
+    assert derive_tag(tmp_path) == derive_tag()
+    (tmp_path / name).write_bytes((ROOT / name).read_bytes() + b"\n")
+    assert derive_tag(tmp_path) != derive_tag()
+
+
+def test_every_file_that_the_dockerfile_copies_is_an_input() -> None:
+    text = (ROOT / "deploy/Dockerfile").read_text()
+    lines = [line for line in text.splitlines() if line.startswith("COPY ") and "--from" not in line]
+    copied = [name for line in lines for name in line.split()[1:-1]]
+    assert sorted(copied) == sorted(set(INPUTS) - {"deploy/Dockerfile"})
+
+
+def test_the_dockerfile_pleases_hadolint() -> None:
+    done = subprocess.run([BIN / "hadolint", ROOT / "deploy/Dockerfile"], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (0, "")
+
+
+def test_bodywork_finds_its_configuration_valid() -> None:
+    command: list[str | Path] = [ROOT / ".venv-bodywork/bin/bodywork", "validate", "--check-files"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout
+
+
+def test_bodywork_finds_a_stage_that_is_not_there(tmp_path: Path) -> None:
+    text = (ROOT / "bodywork.yaml").read_text().replace(">> serve_model", ">> serve_modle")
+    (tmp_path / "bodywork.yaml").write_text(text)
+    command: list[str | Path] = [ROOT / ".venv-bodywork/bin/bodywork", "validate"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert "serve_modle" in done.stdout
+
+
+def test_every_object_is_valid_by_kubernetes_schemas(tmp_path: Path) -> None:
+    objects = [document for folder in CLUSTERS for _, document in documents(folder)] + schedule()
+    done = validate(objects, tmp_path)
+    assert len(objects) > 10
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "Couldn't find schema" not in done.stdout + done.stderr
+
+
+def test_a_field_that_kubernetes_does_not_know_is_found(tmp_path: Path) -> None:
+    cronjob = schedule()[0]
+    cronjob["spec"]["timezone"] = cronjob["spec"].pop("timeZone")
+    assert validate([cronjob], tmp_path).returncode != 0
+
+
+def test_what_is_patched_into_the_deployment_is_valid(tmp_path: Path) -> None:
+    for folder in CLUSTERS:
+        template: dict[str, Any] = {"metadata": {"labels": {"stage": "serve-model"}}, "spec": {}}
+        for patch in patches(ROOT / folder):
+            for key, value in patch["spec"]["template"]["spec"].items():
+                if key != "containers":
+                    template["spec"][key] = value
+            containers = patch["spec"]["template"]["spec"]["containers"]
+            template["spec"]["containers"] = [{"image": "x", **container} for container in containers]
+        deployment = {
+            "apiVersion": "apps/v1",
+            "kind": "Deployment",
+            "metadata": {"name": "serve-model"},
+            "spec": {"selector": {"matchLabels": {"stage": "serve-model"}}, "template": template},
+        }
+        done = validate([deployment], tmp_path)
+        assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_the_weekly_run_is_half_an_hour_after_fridays_upload_and_again_on_saturday_morning() -> None:
+    weekly, second_chance = schedule()
+    for cronjob, when in ((weekly, "30 23 * * 5"), (second_chance, "30 8 * * 6")):
+        assert cronjob["spec"]["schedule"] == when
+        assert cronjob["spec"]["concurrencyPolicy"] == "Forbid"
+        assert cronjob["spec"]["startingDeadlineSeconds"] > 0
+        assert cronjob["spec"]["timeZone"]
+
+
+def test_the_autoscalers_least_is_what_bodywork_resets_to() -> None:
+    (scaler,) = (item for _, item in documents("deploy/cluster") if item["kind"] == "HorizontalPodAutoscaler")
+    assert scaler["spec"]["minReplicas"] == read_project().replicas
+
+
+def test_the_grace_period_is_above_the_drain_and_what_is_in_flight() -> None:
+    (patch,) = patches(ROOT / "deploy/cluster")
+    assert patch["spec"]["template"]["spec"]["terminationGracePeriodSeconds"] > 5 + 10
+
+
+def test_no_role_may_write_secrets_and_none_reads_them_in_the_whole_cluster() -> None:
+    for name, role in documents("deploy/cluster"):
+        for rule in role.get("rules", []):
+            if "secrets" in rule["resources"]:
+                assert role["kind"] == "Role", name
+                assert rule["verbs"] == ["list"], name
+
+
+def test_a_missing_or_changed_field_is_named_by_its_place() -> None:
+    wanted = {"spec": {"containers": [{"name": "a", "limits": {"memory": "1Gi"}}], "grace": 30}}
+    assert missing(wanted, wanted | {"more": 1}) == []
+    assert missing(wanted, {"spec": {"containers": [{"name": "b"}, {"name": "a"}], "grace": 20}}) == [
+        ".spec.containers[a].limits",
+        ".spec.grace",
+    ]
+
+
+FAKE_BODYWORK = """
+import subprocess, sys
+def cli_app():
+    if sys.argv[1] == "alone":
+        print("ready", flush=True)
+        import time
+        time.sleep(60)
+    code = subprocess.run([sys.executable, "-c", CHILD]).returncode
+    print("child ended with", code, flush=True)
+    sys.exit(code)
+CHILD = '''
+import signal, sys, time
+def end(*args):
+    print("child drained", flush=True)
+    sys.exit(0)
+signal.signal(signal.SIGTERM, end)
+print("ready", flush=True)
+time.sleep(60)
+'''
+"""
+
+
+@pytest.mark.parametrize(
+    ("what", "code", "last_words"), [("stage", 0, ["child drained", "child ended with 0"]), ("alone", 143, [])]
+)
+def test_the_shim_passes_sigterm_on_to_its_child_and_ends_without_one(
+    what: str, code: int, last_words: list[str], tmp_path: Path
+) -> None:
+    package = tmp_path / "bodywork/cli"
+    package.mkdir(parents=True)
+    (package / "cli.py").write_text(FAKE_BODYWORK)
+    for folder in (package, package.parent):
+        (folder / "__init__.py").touch()
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
+    command: list[str | Path] = [sys.executable, ROOT / "deploy/bodywork", what]
+    with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+        process.send_signal(signal.SIGTERM)
+        assert process.stdout.read().splitlines() == last_words
+        assert process.wait() == code
+
+
+def test_the_shim_ends_the_real_bodywork_during_its_clone(tmp_path: Path) -> None:
+    git = tmp_path / "git"
+    git.write_text("#!/bin/sh\n[ $1 = --version ] && exit 0\ntouch cloning\nexec sleep 60\n")
+    git.chmod(0o755)
+    environment = {**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}"}
+    python = ROOT / ".venv-bodywork/bin/python"
+    command: list[str | Path] = [python, ROOT / "deploy/bodywork", "stage", "https://example.com/a.git", "serve_model"]
+    process = subprocess.Popen(command, cwd=tmp_path, env=environment, stdout=subprocess.DEVNULL)
+    while not (tmp_path / "cloning").exists():
+        assert process.poll() is None
+        time.sleep(0.05)
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(timeout=30) == 1
+
+
+def test_gits_helper_gives_the_token_and_is_silent_without_one() -> None:
+    helper: list[str | Path] = [ROOT / "deploy/git-credential-token", "get"]
+    for token, expected in (("a-token", "username=x-access-token\npassword=a-token\n"), ("", "")):
+        environment = {**os.environ, "GIT_TOKEN": token}
+        assert subprocess.run(helper, env=environment, capture_output=True, text=True, check=True).stdout == expected
