@@ -214,7 +214,7 @@ class Registry:
     def _move_to(self, version: str, pointer: ChampionPointer | None, reason: str, git_commit: str) -> Champion:
         if pointer and pointer.champion.version == version:
             raise PromotionRefused(f"{version} is the champion already")
-        self.load(version)
+        self._check_servable(version, pointer)
         champion = Champion(
             version=version,
             previous=pointer and pointer.champion.version,
@@ -224,6 +224,21 @@ class Registry:
         )
         self.promote(champion, pointer)
         return champion
+
+    def _check_servable(self, version: str, pointer: ChampionPointer | None) -> None:
+        """Load a version, or raise why it does not load.
+
+        The libraries here may be another machine's than those that serve, on whoever is on call's laptop, say. A model
+        of the very libraries of the one that is served, its bytes verified, is served by whatever serves that one.
+        """
+        try:
+            self.load(version)
+        except ModelIncompatible:
+            if pointer is None:
+                raise
+            served, wanted = self.read_manifest(pointer.champion.version), self.read_manifest(version)
+            if _library_differences(wanted.libraries, served.libraries):
+                raise
 
     def champions(self, problem: Callable[[TimeToDispatchError], None]) -> list[Champion]:
         """Every champion there was, from the first to the one that is served.

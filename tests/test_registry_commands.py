@@ -74,6 +74,26 @@ def test_rollback_makes_the_previous_champion_the_champion(
     assert ROLL_REPLICAS in output
 
 
+def made_by_other_libraries(bucket: Bucket, version: str) -> None:
+    manifest = json.loads(bucket.get(manifest_key(version)))
+    manifest["libraries"]["numpy"] = "1.26.4"
+    bucket.put(manifest_key(version), json.dumps(manifest).encode())
+
+
+def test_a_laptop_with_other_libraries_rolls_back_to_a_model_of_those_that_serve(two_weeks: Bucket) -> None:
+    for version in (FIRST, SECOND):
+        made_by_other_libraries(two_weeks, version)
+    assert main([two_weeks.name, "rollback"]) == 0
+    assert champion_of(two_weeks)["version"] == FIRST
+
+
+def test_no_machine_rolls_back_to_a_model_of_neither_its_own_libraries_nor_those_that_serve(
+    two_weeks: Bucket, capsys: pytest.CaptureFixture[str]
+) -> None:
+    made_by_other_libraries(two_weeks, FIRST)
+    assert_refused(two_weeks, capsys, ["rollback"], "made with numpy 1.26.4 (here ")
+
+
 def test_a_second_rollback_cancels_the_first(two_weeks: Bucket) -> None:
     assert main([two_weeks.name, "rollback"]) == 0
     assert main([two_weeks.name, "rollback"]) == 0
