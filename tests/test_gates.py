@@ -1,5 +1,7 @@
 """Each gate's verdict, at its thresholds and on both sides of them."""
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -86,66 +88,70 @@ def test_an_old_dataset_warns_and_then_rejects(age: float, outcome: str) -> None
 
 
 @pytest.mark.parametrize(
-    ("verdict", "gate", "outcome", "reasons", "figures"),
+    ("judge", "gate", "outcome", "reasons", "figures"),
     [
         (
-            accuracy_gate(metrics(r2=0.7), reject_below=0.8, warn_below=0.9),
+            lambda: accuracy_gate(metrics(r2=0.7), reject_below=0.8, warn_below=0.9),
             *("accuracy", "reject", ["hold-out R2 0.700 is below 0.8"]),
             {"r2": 0.7, "reject_below": 0.8, "warn_below": 0.9},
         ),
         (
-            accuracy_gate(metrics(r2=0.85), reject_below=0.8, warn_below=0.9),
+            lambda: accuracy_gate(metrics(r2=0.85), reject_below=0.8, warn_below=0.9),
             *("accuracy", "warn", ["hold-out R2 0.850 is below 0.9"]),
             {"r2": 0.85, "reject_below": 0.8, "warn_below": 0.9},
         ),
         (
-            accuracy_gate(metrics(r2=0.95), reject_below=0.8, warn_below=0.9),
+            lambda: accuracy_gate(metrics(r2=0.95), reject_below=0.8, warn_below=0.9),
             *("accuracy", "pass", []),
             {"r2": 0.95, "reject_below": 0.8, "warn_below": 0.9},
         ),
         (
-            baseline_gate(metrics(2.0), metrics(1.5)),
+            lambda: baseline_gate(metrics(2.0), metrics(1.5)),
             *("baseline", "reject", ["hold-out RMSE 2.000 h is not below the per-product mean's 1.500 h"]),
             {"rmse": 2.0, "baseline_rmse": 1.5},
         ),
-        (baseline_gate(metrics(1.0), metrics(1.5)), "baseline", "pass", [], {"rmse": 1.0, "baseline_rmse": 1.5}),
         (
-            champion_gate(metrics(2.0), metrics(1.5), None),
+            lambda: baseline_gate(metrics(1.0), metrics(1.5)),
+            *("baseline", "pass", []),
+            {"rmse": 1.0, "baseline_rmse": 1.5},
+        ),
+        (
+            lambda: champion_gate(metrics(2.0), metrics(1.5), None),
             *("champion", "reject", ["hold-out RMSE 2.000 h is over 1.05 x the champion's 1.500 h"]),
             {"rmse": 2.0, "champion_rmse": 1.5, "tolerance": 1.05},
         ),
         (
-            champion_gate(metrics(1.5), metrics(1.5), None),
+            lambda: champion_gate(metrics(1.5), metrics(1.5), None),
             *("champion", "pass", []),
             {"rmse": 1.5, "champion_rmse": 1.5, "tolerance": 1.05},
         ),
         (
-            champion_gate(metrics(1.5), None, "why not"),
+            lambda: champion_gate(metrics(1.5), None, "why not"),
             *("champion", "warn", ["not compared with a champion: why not"], {}),
         ),
-        (behaviour_gate([curve(1.0), curve(2.0)]), "behaviour", "pass", [], {"products": 2}),
-        (behaviour_gate([curve(1.0)], "behaviour_of_refit"), "behaviour_of_refit", "pass", [], {"products": 1}),
+        (lambda: behaviour_gate([curve(1.0), curve(2.0)]), "behaviour", "pass", [], {"products": 2}),
+        (lambda: behaviour_gate([curve(1.0)], "behaviour_of_refit"), "behaviour_of_refit", "pass", [], {"products": 1}),
         (
-            freshness_gate(31.25, 30.5),
+            lambda: freshness_gate(31.25, 30.5),
             *("freshness", "reject", ["the newest dataset is 31.2 days old, more than 30.5"]),
             {"age_days": 31.25, "max_age_days": 30.5, "stale_days": 8.0},
         ),
         (
-            freshness_gate(9.0, 30.5),
+            lambda: freshness_gate(9.0, 30.5),
             *("freshness", "warn", ["the newest dataset is 9.0 days old, more than 8: Friday's did not come"]),
             {"age_days": 9.0, "max_age_days": 30.5, "stale_days": 8.0},
         ),
         (
-            freshness_gate(1.0, 30.5),
+            lambda: freshness_gate(1.0, 30.5),
             *("freshness", "pass", []),
             {"age_days": 1.0, "max_age_days": 30.5, "stale_days": 8.0},
         ),
     ],
 )
 def test_a_verdict_says_which_gate_why_and_on_what_figures(
-    verdict: GateVerdict, gate: str, outcome: str, reasons: list[str], figures: dict[str, float]
+    judge: Callable[[], GateVerdict], gate: str, outcome: str, reasons: list[str], figures: dict[str, float]
 ) -> None:
-    assert verdict.model_dump() == {"gate": gate, "outcome": outcome, "reasons": reasons, "figures": figures}
+    assert judge().model_dump() == {"gate": gate, "outcome": outcome, "reasons": reasons, "figures": figures}
 
 
 def test_a_model_equal_to_the_mean_but_for_rounding_is_not_better() -> None:
