@@ -41,6 +41,11 @@ status: .venv/installed ## Show each replica's commit and model, the last weekly
 e2e: .venv/installed .venv-bodywork/installed ## Prove all of it on the cluster of KUBECONFIG, which must be fresh; e2e/__init__.py has the settings
 	@$(BIN)/python -m e2e.run
 
+.PHONY: mutants
+mutants: .venv/installed ## Say which faults in the gates, the data contract and the registry no test would notice (slow)
+	@$(BIN)/mutmut run
+	@$(BIN)/mutmut results
+
 .PHONY: requirements
 requirements: .venv/installed ## Compile requirements/*.in into the pinned files; UPGRADE=--upgrade takes newer versions
 	$(COMPILE) $(UPGRADE) -o requirements/uv.txt requirements/uv.in
@@ -53,7 +58,7 @@ requirements: .venv/installed ## Compile requirements/*.in into the pinned files
 
 .PHONY: clean
 clean: ## Remove what the other verbs made, the local S3's data included
-	rm -rf .e2e.log .venv .venv-bodywork .tox .s3data .mypy_cache .pytest_cache .hypothesis
+	rm -rf mutants .e2e.log .venv .venv-bodywork .tox .s3data .mypy_cache .pytest_cache .hypothesis
 
 .venv/installed: requirements_cicd.txt requirements/uv.txt
 	@command -v $(PYTHON) >/dev/null || { echo "ERROR: there is no $(PYTHON); name one by make PYTHON=..." >&2; exit 1; }

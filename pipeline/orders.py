@@ -130,8 +130,9 @@ def _find_breaches(body: bytes) -> tuple[int, list[Breach]]:
                 counts[rule] += 1
                 first.setdefault(rule, (number, value))
     except csv.Error as error:
+        number += 1  # the row that could not be read
         counts[f"a broken quotation or field ({error})"] += 1
-        first[f"a broken quotation or field ({error})"] = (number + 1, "")
+        first[f"a broken quotation or field ({error})"] = (number, "")
     return number, [Breach(rule, count, *first[rule]) for rule, count in counts.items()]
 
 

@@ -63,7 +63,7 @@ def challenge(orders: pd.DataFrame, seed: int) -> Challenger:
 
 def _challenge(orders: pd.DataFrame, seed: int) -> Challenger:
     fit_rows, hold_out = split(orders, seed)
-    choice = choose(fit_rows, seed)
+    choice = choose(candidates(seed), fit_rows, seed)
     model = candidates(seed)[choice.chosen].fit(fit_rows, fit_rows[HOURS].to_numpy())
     predicted = model.predict(hold_out)
     hours = hold_out[HOURS].to_numpy()

@@ -116,7 +116,7 @@ def week_csv(week: pd.DataFrame) -> bytes:
 @pytest.fixture(scope="session")
 def trained_objects(moto_environment: dict[str, str], week: pd.DataFrame) -> dict[str, bytes]:
     """All objects of a bucket after a first training."""
-    bucket = Bucket(moto_environment, "trained-once")
+    bucket = Bucket(moto_environment, f"bucket-{uuid.uuid4()}")
     bucket.client.create_bucket(Bucket=bucket.name)
     bucket.put(dataset_key(FRIDAY), to_csv(week))
     train(bucket.store, THRESHOLDS, NOW, "abc1234")

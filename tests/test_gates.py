@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from pipeline.evaluation import Curve
 from pipeline.gates import accuracy_gate, baseline_gate, behaviour_gate, champion_gate, freshness_gate
-from pipeline.manifest import Metrics
+from pipeline.manifest import GateVerdict, Metrics
 
 
 def metrics(rmse: float = 1.0, r2: float = 0.95) -> Metrics:
@@ -83,3 +83,76 @@ def test_a_fall_within_rounding_is_none(fall: float, outcome: str) -> None:
 )
 def test_an_old_dataset_warns_and_then_rejects(age: float, outcome: str) -> None:
     assert freshness_gate(age, max_age_days=30).outcome == outcome
+
+
+@pytest.mark.parametrize(
+    ("verdict", "gate", "outcome", "reasons", "figures"),
+    [
+        (
+            accuracy_gate(metrics(r2=0.7), reject_below=0.8, warn_below=0.9),
+            *("accuracy", "reject", ["hold-out R2 0.700 is below 0.8"]),
+            {"r2": 0.7, "reject_below": 0.8, "warn_below": 0.9},
+        ),
+        (
+            accuracy_gate(metrics(r2=0.85), reject_below=0.8, warn_below=0.9),
+            *("accuracy", "warn", ["hold-out R2 0.850 is below 0.9"]),
+            {"r2": 0.85, "reject_below": 0.8, "warn_below": 0.9},
+        ),
+        (
+            accuracy_gate(metrics(r2=0.95), reject_below=0.8, warn_below=0.9),
+            *("accuracy", "pass", []),
+            {"r2": 0.95, "reject_below": 0.8, "warn_below": 0.9},
+        ),
+        (
+            baseline_gate(metrics(2.0), metrics(1.5)),
+            *("baseline", "reject", ["hold-out RMSE 2.000 h is not below the per-product mean's 1.500 h"]),
+            {"rmse": 2.0, "baseline_rmse": 1.5},
+        ),
+        (baseline_gate(metrics(1.0), metrics(1.5)), "baseline", "pass", [], {"rmse": 1.0, "baseline_rmse": 1.5}),
+        (
+            champion_gate(metrics(2.0), metrics(1.5), None),
+            *("champion", "reject", ["hold-out RMSE 2.000 h is over 1.05 x the champion's 1.500 h"]),
+            {"rmse": 2.0, "champion_rmse": 1.5, "tolerance": 1.05},
+        ),
+        (
+            champion_gate(metrics(1.5), metrics(1.5), None),
+            *("champion", "pass", []),
+            {"rmse": 1.5, "champion_rmse": 1.5, "tolerance": 1.05},
+        ),
+        (
+            champion_gate(metrics(1.5), None, "why not"),
+            *("champion", "warn", ["not compared with a champion: why not"], {}),
+        ),
+        (behaviour_gate([curve(1.0), curve(2.0)]), "behaviour", "pass", [], {"products": 2}),
+        (behaviour_gate([curve(1.0)], "behaviour_of_refit"), "behaviour_of_refit", "pass", [], {"products": 1}),
+        (
+            freshness_gate(31.25, 30.5),
+            *("freshness", "reject", ["the newest dataset is 31.2 days old, more than 30.5"]),
+            {"age_days": 31.25, "max_age_days": 30.5, "stale_days": 8.0},
+        ),
+        (
+            freshness_gate(9.0, 30.5),
+            *("freshness", "warn", ["the newest dataset is 9.0 days old, more than 8: Friday's did not come"]),
+            {"age_days": 9.0, "max_age_days": 30.5, "stale_days": 8.0},
+        ),
+        (
+            freshness_gate(1.0, 30.5),
+            *("freshness", "pass", []),
+            {"age_days": 1.0, "max_age_days": 30.5, "stale_days": 8.0},
+        ),
+    ],
+)
+def test_a_verdict_says_which_gate_why_and_on_what_figures(
+    verdict: GateVerdict, gate: str, outcome: str, reasons: list[str], figures: dict[str, float]
+) -> None:
+    assert verdict.model_dump() == {"gate": gate, "outcome": outcome, "reasons": reasons, "figures": figures}
+
+
+def test_a_model_equal_to_the_mean_but_for_rounding_is_not_better() -> None:
+    assert baseline_gate(metrics(1.0 - 0.5e-9), metrics(1.0)).outcome == "reject"
+    assert baseline_gate(metrics(1.0 - 2e-9), metrics(1.0)).outcome == "pass"
+
+
+def test_an_estimate_at_the_very_limit_is_within_it() -> None:
+    assert behaviour_gate([curve(0.0, 12.5)]).outcome == "pass"
+    assert behaviour_gate([curve(0.0, 12.5 + 1e-9)]).outcome == "reject"

@@ -147,4 +147,16 @@ def test_a_field_too_many_in_every_row_is_not_taken_for_an_index() -> None:
 
 
 def test_a_quotation_that_is_never_closed_is_named_with_its_row() -> None:
-    assert "a broken quotation or field" in refusal(csv_of(GOOD_ROW, '1,2,"SKU001'))
+    message = refusal(csv_of(GOOD_ROW, '1,2,"SKU001'))
+    assert message == "1 of 2 rows have a broken quotation or field (unexpected end of data) (first: row 2, '')"
+
+
+def test_numbers_at_the_very_limits_are_no_breach_beside_one() -> None:
+    bad = "fast,0,SKU001"
+    assert refusal(csv_of("0,0,SKU001", "0.5,1000000,SKU001", "2000000,5,SKU001", bad)) == (
+        "1 of 104 rows have hours_to_dispatch that is no number (first: row 4, 'fast')"
+    )
+
+
+def test_a_long_value_is_cut_to_80_characters() -> None:
+    assert refusal(csv_of(f"{'x' * 100},1,SKU001")).endswith(f"(first: row 1, '{'x' * 80}')")

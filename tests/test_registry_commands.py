@@ -5,6 +5,7 @@ import os
 import pty
 import subprocess
 import sys
+import uuid
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 
@@ -26,7 +27,7 @@ FIRST, SECOND, THIRD = (f"time_to_dispatch_2026-{day}T08:00:00Z" for day in ("11
 @pytest.fixture(scope="module")
 def two_trainings(moto_environment: dict[str, str], trained_objects: dict[str, bytes]) -> dict[str, bytes]:
     """All objects of a bucket after two trainings."""
-    bucket = Bucket(moto_environment, "two-trainings")
+    bucket = Bucket(moto_environment, f"bucket-{uuid.uuid4()}")
     bucket.client.create_bucket(Bucket=bucket.name)
     for key, body in trained_objects.items():
         bucket.put(key, body)

@@ -1,6 +1,7 @@
 """The training report, as a training writes it."""
 
 import re
+import uuid
 from datetime import timedelta
 from html.parser import HTMLParser
 
@@ -69,7 +70,7 @@ def next_week() -> pd.DataFrame:
 @pytest.fixture(scope="module")
 def reports(moto_environment: dict[str, str], trained_objects: dict[str, bytes], next_week: pd.DataFrame) -> Bucket:
     """A bucket with two trainings in a row, only to be read."""
-    bucket = Bucket(moto_environment, "reports-of-two-weeks")
+    bucket = Bucket(moto_environment, f"bucket-{uuid.uuid4()}")
     bucket.client.create_bucket(Bucket=bucket.name)
     for key, body in trained_objects.items():
         bucket.put(key, body)
