@@ -1,6 +1,7 @@
 """make rollback: the previous champion again, in every replica, verified.
 
-Settings: CONTEXT as for make deploy, and the environment of an AWS client that may write models/champion.json.
+Settings: CONTEXT as for make deploy, and the environment of an AWS client that may write models/champion.json. The
+model is loaded here before it is promoted, so .venv is of the image's Python: make .venv/installed PYTHON=python3.13
 """
 
 import sys
