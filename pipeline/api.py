@@ -4,7 +4,6 @@ The request is validated on its bytes, by pydantic's own JSON parser: FastAPI's 
 to NaN, Infinity and halves of surrogate pairs, and 400 to what is no UTF-8.
 """
 
-import time
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -14,33 +13,17 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.openapi.docs import get_swagger_ui_html
 from fastapi.responses import HTMLResponse
 from fastapi.staticfiles import StaticFiles
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ValidationError
 from pydantic_core import to_json
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.routing import Route
 
-from pipeline.metrics import CONTENT_TYPE, METHODS, ServiceMetrics
+from pipeline.estimates import MAX_BODY_BYTES, ROUTE, DispatchEstimate, Estimates, OrderQuery
+from pipeline.lane import Lane
+from pipeline.metrics import CONTENT_TYPE, ServiceMetrics
 from pipeline.predictor import Predictor
+from pipeline.traffic import Traffic
 
-ROUTE = "/api/v0.1/time_to_dispatch"
-MAX_BODY_BYTES = 16 * 1024
-OWN_REASONS = frozenset({"unknown_product", "json_invalid", "content_type"})  # counted apart; all others together
 SWAGGER_FILES = Path(fastapi_swagger.__file__).parent / "resources"
-
-
-class OrderQuery(BaseModel):
-    """An order that a customer thinks of placing."""
-
-    model_config = ConfigDict(strict=True)  # false is not 0, "112" is not 112
-
-    product_code: str
-    orders_placed: float = Field(ge=0, allow_inf_nan=False, description="orders already placed that day")
-
-
-class DispatchEstimate(BaseModel):
-    """How long the order would take to dispatch, and which model says so."""
-
-    est_hours_to_dispatch: float = Field(ge=0, description="to 3 decimals")
-    model_version: str
 
 
 class RefusedField(BaseModel):
@@ -59,10 +42,19 @@ class Refusal(BaseModel):
     detail: list[RefusedField]
 
 
-class TooLarge(BaseModel):
-    """Why a request was refused: its size."""
+class NotNow(BaseModel):
+    """Why a request was not looked at: its size, or too many others."""
 
     detail: str
+
+
+SHED: dict[int | str, dict[str, Any]] = {
+    503: {
+        "model": NotNow,
+        "description": "too many requests are in flight",
+        "headers": {"Retry-After": {"description": "seconds", "schema": {"type": "integer"}}},
+    }
+}
 
 
 class Health(BaseModel):
@@ -79,10 +71,24 @@ class Lifecycle:
         self.draining = False
 
 
-def create_app(predictor: Predictor, lifecycle: Lifecycle) -> FastAPI:
-    """The service for one model: everything that it needs is passed in."""
+def create_app(predictor: Predictor, lifecycle: Lifecycle, log_requests: bool = False) -> Lane:
+    """The service for one model: everything that it needs is passed in.
+
+    The Lane answers the hot request; any other passes Traffic, which counts and bounds, to FastAPI's routes. Both are
+    outside of FastAPI, whose own layers cost more than the answer.
+    """
     metrics = ServiceMetrics(predictor.manifest)
     metrics.draining.set_function(lambda: float(lifecycle.draining))
+    estimates = Estimates(predictor, metrics)
+    api = create_api(predictor, lifecycle, metrics, estimates)
+    routes = [route.path for route in api.routes if isinstance(route, Route)]
+    return Lane(Traffic(api, metrics, routes, log_requests), estimates)
+
+
+def create_api(
+    predictor: Predictor, lifecycle: Lifecycle, metrics: ServiceMetrics, estimates: Estimates
+) -> FastAPI:
+    """Every route, and every refusal."""
     app = FastAPI(
         title="Time to dispatch",
         version="0.1",
@@ -91,24 +97,19 @@ def create_app(predictor: Predictor, lifecycle: Lifecycle) -> FastAPI:
         docs_url=None,  # served below, from files that come with the service
         redoc_url=None,
     )
-    app.add_middleware(RequestCounter, metrics=metrics)
     app.add_exception_handler(RequestValidationError, _refuse(metrics))
 
     @app.post(
         ROUTE,
-        responses={413: {"model": TooLarge, "description": "the body is too large"}, 422: {"model": Refusal}},
+        responses={413: {"model": NotNow, "description": "the body is too large"}, 422: {"model": Refusal}, **SHED},
         openapi_extra={"requestBody": _describe_body(predictor)},
     )
     async def time_to_dispatch(query: Annotated[OrderQuery, Depends(_read_query)]) -> DispatchEstimate:
         """How many hours would this order take to dispatch?"""
-        if not predictor.knows(query.product_code):
+        hours = estimates.hours(query)
+        if hours is None:
             raise RequestValidationError([_unknown_product(query.product_code)])
-        hours = predictor.hours(query.product_code, query.orders_placed)
-        metrics.predictions.labels(query.product_code).inc()
-        metrics.prediction_hours.observe(hours)
-        if predictor.extrapolates(query.product_code, query.orders_placed):
-            metrics.extrapolated.inc()
-        return DispatchEstimate(est_hours_to_dispatch=hours, model_version=predictor.version)
+        return estimates.describe(hours)
 
     @app.get("/livez")
     async def livez() -> Health:
@@ -138,37 +139,6 @@ def create_app(predictor: Predictor, lifecycle: Lifecycle) -> FastAPI:
 
     app.mount("/swagger", StaticFiles(directory=SWAGGER_FILES))
     return app
-
-
-class RequestCounter:
-    """Counts each answer by route, method and status, and times those of the one hot route."""
-
-    def __init__(self, app: ASGIApp, metrics: ServiceMetrics) -> None:
-        self._app = app
-        self._metrics = metrics
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass the request on and note its status; 500 for one that fails without an answer."""
-        if scope["type"] != "http":
-            await self._app(scope, receive, send)
-            return
-        status = 500
-        start = time.perf_counter()
-
-        async def note_status(message: Message) -> None:
-            nonlocal status
-            if message["type"] == "http.response.start":
-                status = message["status"]
-            await send(message)
-
-        try:
-            await self._app(scope, receive, note_status)
-        finally:
-            route = getattr(scope.get("route"), "path", "other")
-            method = scope["method"] if scope["method"] in METHODS else "other"
-            self._metrics.requests.labels(route, method, str(status)).inc()
-            if route == ROUTE:
-                self._metrics.request_seconds.observe(time.perf_counter() - start)
 
 
 async def _read_query(request: Request) -> OrderQuery:
@@ -226,8 +196,7 @@ def _refuse(metrics: ServiceMetrics) -> Any:
     async def refuse(request: Request, error: Exception) -> Response:
         assert isinstance(error, RequestValidationError)
         faults = error.errors()
-        reason = faults[0]["type"] if faults[0]["type"] in OWN_REASONS else "invalid_field"
-        metrics.refused.labels(reason).inc()
+        metrics.count_refusal(faults[0]["type"], faults[0].get("input"))
         return Response(to_json({"detail": faults}, inf_nan_mode="strings"), 422, media_type="application/json")
 
     return refuse

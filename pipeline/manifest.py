@@ -140,6 +140,7 @@ class Manifest(_Record):
     hold_out: HoldOut
     champion_version: Version | None
     production_error: Metrics | None = Field(description="the champion's error on all rows of this week it knows")
+    promised_error: Metrics | None = Field(None, description="what that champion's own manifest says of its hold-out")
     products: dict[str, ProductProfile]
     previous_week: WeekOnWeek | None = Field(default=None, description="none if there is none that can be read")
     gates: list[GateVerdict]

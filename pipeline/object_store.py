@@ -23,6 +23,7 @@ from botocore.exceptions import (
 )
 
 from pipeline.errors import ObjectNotFound, StoreError, StoreRefused, StoreUnreachable, WriteConflict
+from pipeline.utils import TimeIsUp
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -123,6 +124,8 @@ def _translated(doing: str) -> Iterator[None]:
     except (BotoCoreError, ClientError) as error:
         kind, what = _understand(error)
         raise kind(f"{doing}: {what} (tried for {time.monotonic() - start:.1f} s)") from error
+    except TimeIsUp as error:
+        raise StoreUnreachable(f"{doing}: {error} (tried for {time.monotonic() - start:.1f} s)") from error
 
 
 def _understand(error: BotoCoreError | ClientError) -> tuple[type[StoreError], str]:

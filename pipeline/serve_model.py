@@ -1,6 +1,7 @@
 """Stage 2: load the champion from S3 and answer how many hours an order takes to dispatch."""
 
 import argparse
+import gc
 import logging
 import sys
 from collections.abc import Sequence
@@ -11,7 +12,9 @@ from pipeline.object_store import ObjectStore
 from pipeline.predictor import Predictor
 from pipeline.registry import Registry
 from pipeline.server import DrainingServer, listen
-from pipeline.utils import configure_logger
+from pipeline.utils import LOG_FORMATS, TimeIsUp, configure_logger, time_limit
+
+START_SECONDS = 50  # to have a model, whatever S3 does; below bodywork.yaml's max_startup_time_seconds
 
 log = logging.getLogger(__name__)
 
@@ -19,22 +22,24 @@ log = logging.getLogger(__name__)
 def main(arguments: Sequence[str] | None = None) -> int:
     """Serve until a signal says otherwise; 0 after an orderly stop, 1 without a model or a port."""
     args = _parse(arguments)
-    configure_logger()
+    configure_logger(args.log_format)
     log.info("Starting serve-model stage.")
     try:
-        model = Registry(ObjectStore.connect(args.bucket)).load_champion()
-        predictor = Predictor(model.estimator, model.manifest)
-    except TimeToDispatchError as error:
+        with time_limit(START_SECONDS):
+            model = Registry(ObjectStore.connect(args.bucket)).load_champion()
+            predictor = Predictor(model.estimator, model.manifest)
+    except (TimeToDispatchError, TimeIsUp) as error:
         log.error("No model to serve: %s", error)
         return 1
     log.info("Serving %s, trained on %s.", predictor.version, model.manifest.dataset.key)
     lifecycle = Lifecycle()
-    server = DrainingServer(create_app(predictor, lifecycle), lifecycle, args.drain_seconds)
+    server = DrainingServer(create_app(predictor, lifecycle, args.log_requests), lifecycle, args.drain_seconds)
     try:  # an open port is what Bodywork takes for "ready": the model is loaded and warm by now
         listener = listen(args.host, args.port)
     except OSError as error:
         log.error("Cannot listen on %s port %d: %s", args.host, args.port, error.strerror or error)
         return 1
+    gc.freeze()  # what is loaded by now stays: no collection walks through it while a customer waits
     server.run(sockets=[listener])
     log.info("Stopped.")
     return 0
@@ -52,6 +57,8 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         metavar="S",
         help="how long to go on answering after SIGTERM; S + 10 s must be below the pod's grace period (default: 5)",
     )
+    parser.add_argument("--log-format", choices=LOG_FORMATS, default="text", help="of each line (default: text)")
+    parser.add_argument("--log-requests", action="store_true", help="log a line for each request")
     return parser.parse_args(arguments)
 
 

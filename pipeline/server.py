@@ -1,4 +1,7 @@
-"""uvicorn with a drain: what a load balancer needs between "stop" and "gone"."""
+"""uvicorn with a drain, and with limits on what a client may keep it waiting for.
+
+Both lean on uvicorn's inside (its version is pinned, and tests hold it to what is needed here).
+"""
 
 import logging
 import signal
@@ -7,27 +10,57 @@ import time
 from types import FrameType
 
 import uvicorn
-from fastapi import FastAPI
+from starlette.types import ASGIApp
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from pipeline.api import Lifecycle
 
 KEEP_ALIVE_SECONDS = 75  # above the 60 s idle time-out of an AWS load balancer, so that it closes first
 IN_FLIGHT_SECONDS = 10  # what is in flight when the drain ends may take this much longer
+CLIENT_SECONDS = 10  # to send a whole request, or to take an answer
+MAX_HEAD_BYTES = 64 * 1024  # of a request's line and headers; the parser itself knows no limit
+TICKS_A_SECOND = 10  # uvicorn's
 
 log = logging.getLogger(__name__)
+
+
+class BoundedProtocol(HttpToolsProtocol):
+    """uvicorn's protocol, which drops a client that sends headers without end."""
+
+    _head_bytes = 0
+
+    def data_received(self, data: bytes) -> None:
+        """Parse what came; 64 KiB without the end of the headers are enough."""
+        cycle = self.cycle
+        super().data_received(data)
+        if self.cycle is not cycle or (cycle is not None and cycle.more_body):
+            self._head_bytes = 0
+            return
+        self._head_bytes += len(data)
+        if self._head_bytes > MAX_HEAD_BYTES:
+            self.transport.abort()
+
+    def keeps_us_waiting(self) -> bool:
+        """Is the rest of a request due, or room for the rest of an answer? uvicorn itself would wait for ever."""
+        if self.cycle is None:  # no request yet
+            return True  # type: ignore[unreachable] # uvicorn's type leaves out the None that it starts with
+        if self.cycle.response_complete:
+            return self.timeout_keep_alive_task is None  # armed between two requests only
+        return self.cycle.more_body or self.flow.write_paused
 
 
 class DrainingServer(uvicorn.Server):
     """On SIGTERM: not ready at once, but go on answering, with `Connection: close`; then shut down in order.
 
     The clients that keep connections open are told to leave, and the load balancers have time to notice. Ctrl-C, or
-    a second signal, skips the drain.
+    a second signal, skips the drain. At any time, a client that is silent or slow for CLIENT_SECONDS is dropped.
     """
 
-    def __init__(self, app: FastAPI, lifecycle: Lifecycle, drain_seconds: float) -> None:
+    def __init__(self, app: ASGIApp, lifecycle: Lifecycle, drain_seconds: float) -> None:
         super().__init__(
             uvicorn.Config(
                 app,
+                http=BoundedProtocol,
                 log_config=None,  # the process has one log format
                 access_log=False,
                 lifespan="off",
@@ -41,6 +74,7 @@ class DrainingServer(uvicorn.Server):
         self._lifecycle = lifecycle
         self._drain_seconds = drain_seconds
         self._drain_ends: float | None = None
+        self._waiting: dict[BoundedProtocol, tuple[object, float]] = {}  # for which request, and since when
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """Start the drain, or end it. The signal is not raised again after the shutdown: the exit code is 0."""
@@ -55,7 +89,22 @@ class DrainingServer(uvicorn.Server):
         """Look, ten times a second, whether the drain is over."""
         if self._drain_ends is not None and time.monotonic() >= self._drain_ends:
             self.should_exit = True
+        if counter % TICKS_A_SECOND == 0:
+            self._drop_slow_clients(time.monotonic())
         return await super().on_tick(counter)
+
+    def _drop_slow_clients(self, now: float) -> None:
+        """Look at every connection once a second: a request that is quick costs nothing."""
+        waiting: dict[BoundedProtocol, tuple[object, float]] = {}
+        for connection in self.server_state.connections:
+            assert isinstance(connection, BoundedProtocol)
+            if connection.keeps_us_waiting():
+                cycle, since = self._waiting.get(connection, (None, now))
+                waiting[connection] = (connection.cycle, since if cycle is connection.cycle else now)
+        self._waiting = waiting
+        for connection, (_, since) in waiting.items():
+            if now - since >= CLIENT_SECONDS:
+                connection.transport.abort()
 
     def _start_drain(self) -> None:
         log.info("SIGTERM: draining for %g s, then finishing what is in flight.", self._drain_seconds)

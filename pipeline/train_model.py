@@ -31,11 +31,12 @@ from pipeline.orders import parse_orders
 from pipeline.report import Evidence, render_report
 from pipeline.registry import ChampionPointer, LoadedModel, Registry, describe_model, pickle_model
 from pipeline.training import Challenger, Comparison, Thresholds, challenge, compare, compare_by_promise, judge
-from pipeline.utils import configure_logger
+from pipeline.utils import LOG_FORMATS, TimeIsUp, configure_logger, time_limit
 
 SEED = 42  # of the split, the folds and the candidates: the same week gives the same model
 REPORTED_TRAININGS = 26  # half a year of history in the report; each is a read from S3
 PROMOTION_TRIES = 3  # how often another training may be faster before this one gives up
+RUN_SECONDS = 270  # for everything, whatever S3 does; below bodywork.yaml's max_completion_time_seconds
 
 log = logging.getLogger(__name__)
 
@@ -62,13 +63,14 @@ class Incumbent:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Train once; 0 if the new model was stored and promoted, 1 if not: then the old champion is served on."""
     args = _parse(arguments)
-    configure_logger()
+    configure_logger(args.log_format)
     log.info("Starting train-model stage.")
     thresholds = Thresholds(args.reject_below, args.warn_below, args.max_dataset_age_days)
     try:
-        store = ObjectStore.connect(args.bucket)
-        run(store, thresholds, datetime.now(UTC), os.environ.get("GIT_COMMIT_HASH", "unknown"))
-    except TimeToDispatchError as error:
+        with time_limit(RUN_SECONDS):
+            store = ObjectStore.connect(args.bucket)
+            run(store, thresholds, datetime.now(UTC), os.environ.get("GIT_COMMIT_HASH", "unknown"))
+    except (TimeToDispatchError, TimeIsUp) as error:
         log.error("Nothing was promoted: %s", error)
         return 1
     return 0
@@ -102,6 +104,7 @@ def run(store: ObjectStore, thresholds: Thresholds, now: datetime, git_commit: s
             hold_out=_describe_hold_out(challenger, comparison),
             champion_version=incumbent.pointer and incumbent.pointer.champion.version,
             production_error=comparison.production_error,
+            promised_error=incumbent.model and incumbent.model.manifest.hold_out.candidate,
             products=challenger.products,
             previous_week=drift,
             gates=verdicts,
@@ -295,6 +298,7 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         metavar="DAYS",
         help="reject a model if the newest dataset is older than this (default: %(default)s)",
     )
+    parser.add_argument("--log-format", choices=LOG_FORMATS, default="text", help="of each line (default: text)")
     return parser.parse_args(arguments)
 
 

@@ -1,19 +1,78 @@
-"""The one log format that both stages share."""
+"""What both stages share: the log's form, and the limit on their time."""
 
 import logging
+import signal
 import sys
 import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from types import FrameType
+
+from pythonjsonlogger.json import JsonFormatter
+
+TEXT = "%(asctime)s - %(levelname)s - %(module)s.%(funcName)s - %(message)s"
+LOG_FORMATS = ("text", "json")
+REQUEST_HEADERS = (b"traceparent", b"x-request-id")  # what a request may be known by, the first that it has
+LONGEST_ID = 128  # characters
+
+request_headers: ContextVar[Sequence[tuple[bytes, bytes]]] = ContextVar("request_headers", default=())
 
 
-def configure_logger(level: int = logging.INFO) -> None:
-    """Send every log record of the process to standard output, one line each, times in UTC.
+def configure_logger(log_format: str = "text", level: int = logging.INFO) -> None:
+    """Send every log record of the process to standard output, times in UTC, as text or as a line of JSON each.
 
     For instance: `2021-07-05 18:52:24,264 - INFO - train_model.main - Starting train-model stage.`
+
+    A line about a request that came with `traceparent` or `X-Request-ID` has that at its end, or as `request`.
     """
-    formatter = logging.Formatter("%(asctime)s - %(levelname)s - %(module)s.%(funcName)s - %(message)s")
-    formatter.converter = time.gmtime
     handler = logging.StreamHandler(sys.stdout)
+    formatter: logging.Formatter = _JsonLines() if log_format == "json" else _TextLines(TEXT)
+    formatter.converter = time.gmtime
     handler.setFormatter(formatter)
     logging.basicConfig(level=level, handlers=[handler], force=True)
     logging.captureWarnings(True)
     logging.getLogger("botocore").setLevel(logging.WARNING)  # it says where it found endpoint and credentials
+
+
+def request_id() -> str | None:
+    """What the request that is being answered is known by; None if it did not say, or there is none."""
+    headers = {name: value for name, value in request_headers.get() if name in REQUEST_HEADERS}
+    known = next((headers[name] for name in REQUEST_HEADERS if name in headers), None)
+    return known.decode("ascii", "backslashreplace")[:LONGEST_ID] if known else None
+
+
+class _TextLines(logging.Formatter):
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - logging's name
+        request = request_id()
+        return super().formatMessage(record) + (f" - request {request}" if request else "")
+
+
+class _JsonLines(JsonFormatter):
+    def __init__(self) -> None:
+        names = {"asctime": "time", "levelname": "level", "module": "module", "funcName": "function"}
+        super().__init__([*names, "message"], rename_fields=names)
+
+    def process_log_record(self, log_data: dict[str, object]) -> dict[str, object]:
+        request = request_id()
+        return log_data | ({"request": request} if request else {})
+
+
+class TimeIsUp(BaseException):
+    """The stage has used up its time. No Exception: botocore takes those for a failed try, and tries again."""
+
+
+@contextmanager
+def time_limit(seconds: float) -> Iterator[None]:
+    """Raise TimeIsUp, wherever the main thread is, if the block is not done in time."""
+
+    def give_up(number: int, frame: FrameType | None) -> None:
+        raise TimeIsUp(f"not done in {seconds:g} s")
+
+    handler = signal.signal(signal.SIGALRM, give_up)
+    timer = signal.setitimer(signal.ITIMER_REAL, seconds)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, *timer)
+        signal.signal(signal.SIGALRM, handler)

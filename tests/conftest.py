@@ -18,6 +18,8 @@ from local.generate_orders import generate_week, to_csv
 from local.s3_server import GRPC_OFFSET, Ports, s3_client, s3_server
 from pipeline.names import dataset_key
 from pipeline.object_store import ObjectStore
+from pipeline.predictor import Predictor
+from pipeline.registry import LoadedModel, Registry
 from pipeline.train_model import run as train
 from pipeline.training import Thresholds
 
@@ -129,6 +131,19 @@ def trained_bucket(bucket: Bucket, trained_objects: dict[str, bytes]) -> Bucket:
     for key, body in trained_objects.items():
         bucket.put(key, body)
     return bucket
+
+
+@pytest.fixture(scope="session")
+def champion(moto_environment: dict[str, str], trained_objects: dict[str, bytes]) -> LoadedModel:
+    """The model that the week gave, loaded from S3."""
+    assert trained_objects
+    return Registry(Bucket(moto_environment, "trained-once").store).load_champion()
+
+
+@pytest.fixture(scope="session")
+def predictor(champion: LoadedModel) -> Predictor:
+    """Its answers."""
+    return Predictor(champion.estimator, champion.manifest)
 
 
 @pytest.fixture

@@ -14,27 +14,17 @@ from hypothesis import strategies as st
 from sklearn.ensemble import HistGradientBoostingRegressor
 from sklearn.tree import DecisionTreeRegressor
 
-from pipeline.api import MAX_BODY_BYTES, ROUTE, Lifecycle, create_app
+from pipeline.api import Lifecycle, create_app
+from pipeline.estimates import MAX_BODY_BYTES, ROUTE
 from pipeline.estimator import LinePerProduct, TimeToDispatchRegressor
 from pipeline.names import spell_version
 from pipeline.orders import HOURS
 from pipeline.predictor import Predictor
-from pipeline.registry import LoadedModel, Registry
-from tests.conftest import NOW, Bucket
+from pipeline.registry import LoadedModel
+from tests.conftest import NOW
 
 LARGEST = 1.7976931348623157e308
 GOOD = '{"product_code": "SKU001", "orders_placed": 112}'
-
-
-@pytest.fixture(scope="session")
-def champion(moto_environment: dict[str, str], trained_objects: dict[str, bytes]) -> LoadedModel:
-    assert trained_objects
-    return Registry(Bucket(moto_environment, "trained-once").store).load_champion()
-
-
-@pytest.fixture(scope="session")
-def predictor(champion: LoadedModel) -> Predictor:
-    return Predictor(champion.estimator, champion.manifest)
 
 
 @pytest.fixture
@@ -247,7 +237,7 @@ def test_the_description_lists_the_products_and_every_status(client: TestClient,
     operation = description["paths"][ROUTE]["post"]
     schema = operation["requestBody"]["content"]["application/json"]["schema"]
     assert schema["properties"]["product_code"]["enum"] == predictor.product_codes
-    assert set(operation["responses"]) == {"200", "413", "422"}
+    assert set(operation["responses"]) == {"200", "413", "422", "503"}
     assert all(code in description["info"]["description"] for code in predictor.product_codes)
 
 

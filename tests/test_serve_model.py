@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 import pytest
 
 from local import stages
-from pipeline.api import ROUTE
+from pipeline.estimates import ROUTE
 from pipeline.names import CHAMPION_KEY, manifest_key, model_key, spell_version
 from pipeline.serve_model import main
 from tests.conftest import NOW, Bucket, RunStage, free_port
