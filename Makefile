@@ -46,6 +46,11 @@ status: .venv/installed ## Show each replica's commit and model, the last weekly
 e2e: .venv/installed .venv-bodywork/installed ## Prove all of it on the cluster of KUBECONFIG, which must be fresh; e2e/__init__.py has the settings
 	@$(BIN)/python -m e2e.run
 
+.PHONY: monitoring-test
+monitoring-test: ## Test the alert rules by promtool (Debian: apt install prometheus)
+	@command -v promtool >/dev/null || { echo "ERROR: there is no promtool (Debian: apt install prometheus)" >&2; exit 1; }
+	promtool test rules deploy/monitoring/rules-test.yaml
+
 .PHONY: requirements
 requirements: .venv/installed ## Compile requirements/*.in into the pinned files; UPGRADE=--upgrade takes newer versions
 	$(COMPILE) $(UPGRADE) -o requirements/uv.txt requirements/uv.in

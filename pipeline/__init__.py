@@ -7,10 +7,13 @@ Two stages, started by Bodywork, and what they are made of. Imports go one way: 
     edges   object_store   S3, over its wire protocol
             registry       versions and the champion pointer, on an object store
             registry_commands  list, show, promote, rollback, history
+            lane           the hot route, answered in front of FastAPI
+            traffic        every other request: counted, bounded, logged
             api            the HTTP routes
+            estimates      the question, the answer, and their counting
             server         uvicorn, with a drain on SIGTERM
             metrics        what Prometheus reads
-            utils          the one log format
+            utils          the one log format, and the limit on a stage's time
     core    names          how keys and versions are spelt
             orders         the data contract
             estimator      the scikit-learn estimator that is persisted

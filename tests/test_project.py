@@ -22,7 +22,8 @@ LAYERS = [  # from the core outwards: a module imports from its own layer or fro
         *("errors", "names", "manifest", "orders", "estimator", "evaluation", "candidates", "gates", "training"),
         *("drift", "history", "plots", "report", "predictor"),
     },
-    {"object_store", "registry", "registry_commands", "metrics", "api", "server", "utils"},
+    {"object_store", "registry", "registry_commands", "metrics", "estimates", "traffic", "lane", "api", "server"}
+    | {"utils"},
     {"train_model", "serve_model"},
 ]
 

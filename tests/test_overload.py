@@ -1,0 +1,133 @@
+"""What the service does to clients that are too many, too slow, too large or gone."""
+
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, closing
+
+import pytest
+
+from pipeline import server as server_module
+from pipeline import traffic
+from pipeline.api import Lifecycle, create_app
+from pipeline.estimates import ROUTE
+from pipeline.predictor import Predictor
+from pipeline.server import MAX_HEAD_BYTES, DrainingServer, listen
+
+BODY = b'{"product_code": "SKU001", "orders_placed": 112}'
+HEAD = f"POST {ROUTE} HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n".encode()
+CAP = 5
+SECONDS = 2.0
+
+
+@pytest.fixture
+def port(predictor: Predictor, monkeypatch: pytest.MonkeyPatch) -> Iterator[int]:
+    monkeypatch.setattr(traffic, "MAX_IN_FLIGHT", CAP)
+    monkeypatch.setattr(server_module, "CLIENT_SECONDS", SECONDS)
+    lifecycle = Lifecycle()
+    listener = listen("127.0.0.1", 0)
+    server = DrainingServer(create_app(predictor, lifecycle), lifecycle, drain_seconds=0)
+    thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
+    port = listener.getsockname()[1]
+    thread.start()
+    yield port
+    server.should_exit = True
+    thread.join()
+
+
+def connect(port: int) -> socket.socket:
+    return socket.create_connection(("127.0.0.1", port), timeout=30)
+
+
+def ask(port: int, request: bytes) -> bytes:
+    """One answer, whole, to one request on a connection of its own."""
+    with closing(connect(port)) as connection:
+        connection.sendall(request)
+        received = b""
+        while b"\r\n\r\n" not in received:
+            received += connection.recv(65536)
+        return received
+
+
+def metric(port: int, name: str) -> float:
+    with closing(connect(port)) as connection:
+        connection.sendall(b"GET /metrics HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+        text = b"".join(iter(lambda: connection.recv(65536), b"")).decode()
+    return next(float(line.rsplit(" ", 1)[1]) for line in text.splitlines() if line.startswith(f"{name} "))
+
+
+def test_beyond_the_cap_a_request_is_shed_at_once_and_health_is_still_answered(port: int) -> None:
+    with ExitStack() as half_sent:
+        for _ in range(CAP):
+            half_sent.enter_context(closing(connect(port))).sendall(HEAD % len(BODY) + BODY[:10])
+        while metric(port, "http_requests_in_flight") <= CAP:  # those, and this one
+            time.sleep(0.01)
+        shed = ask(port, HEAD % len(BODY) + BODY)
+        assert shed.startswith(b"HTTP/1.1 503 ")
+        assert b"retry-after: 1\r\n" in shed
+        assert ask(port, b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n").startswith(b"HTTP/1.1 200 ")
+        assert ask(port, b"GET /readyz HTTP/1.1\r\nHost: x\r\n\r\n").startswith(b"HTTP/1.1 200 ")
+        assert metric(port, "shed_requests_total") == 1
+    while metric(port, "http_requests_in_flight") > 1:
+        time.sleep(0.01)
+    assert ask(port, HEAD % len(BODY) + BODY).startswith(b"HTTP/1.1 200 ")
+
+
+def test_a_client_that_leaves_in_the_middle_is_counted_and_leaves_nothing_behind(port: int) -> None:
+    for _ in range(CAP + 1):
+        with closing(connect(port)) as connection:
+            connection.sendall(HEAD % len(BODY) + BODY[:10])
+    while metric(port, "disconnected_requests_total") < CAP + 1:
+        time.sleep(0.01)
+    assert metric(port, "http_requests_in_flight") == 1  # this one
+
+
+def test_a_body_said_to_be_too_large_is_refused_before_it_is_sent(port: int) -> None:
+    with closing(connect(port)) as connection:
+        connection.sendall((HEAD % 10**9).replace(b"\r\n\r\n", b"\r\nExpect: 100-continue\r\n\r\n"))
+        assert connection.recv(65536).startswith(b"HTTP/1.1 413 ")
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        pytest.param([b""], id="nothing"),
+        pytest.param([b"POST / HT"], id="half a head"),
+        pytest.param([HEAD % len(BODY), BODY[:10]], id="half a body"),
+        pytest.param([b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n", b"GET /li"], id="half a second request"),
+    ],
+)
+def test_a_client_that_keeps_the_server_waiting_is_dropped(port: int, sent: list[bytes]) -> None:
+    with closing(connect(port)) as connection:
+        for number, piece in enumerate(sent):
+            connection.sendall(piece)
+            if b"livez" in piece and number == 0:  # a second request begins when the first one is answered
+                assert connection.recv(65536).startswith(b"HTTP/1.1 200 ")
+        try:
+            while connection.recv(65536):
+                pass
+        except ConnectionResetError:
+            pass
+    assert ask(port, HEAD % len(BODY) + BODY).startswith(b"HTTP/1.1 200 ")
+
+
+def test_a_client_that_drips_its_request_is_dropped_too(port: int) -> None:
+    with closing(connect(port)) as connection, pytest.raises(ConnectionError):
+        while True:
+            connection.sendall(b"X")
+            time.sleep(0.1)
+
+
+def test_headers_without_end_are_cut_off(port: int) -> None:
+    line = b"X: " + b"x" * 1020 + b"\r\n"
+    with closing(connect(port)) as connection, pytest.raises(ConnectionError):
+        connection.sendall(b"GET / HTTP/1.1\r\n" + line * (100 * MAX_HEAD_BYTES // len(line)))
+
+
+def test_a_kept_connection_may_be_silent_between_requests(port: int) -> None:
+    with closing(connect(port)) as connection:
+        for _ in range(2):
+            connection.sendall(HEAD % len(BODY) + BODY)
+            assert connection.recv(65536).startswith(b"HTTP/1.1 200 ")
+            time.sleep(SECONDS + 1.5)
