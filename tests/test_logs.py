@@ -1,0 +1,62 @@
+"""The lines that the stages write."""
+
+import json
+import logging
+import time
+
+import pytest
+from starlette.testclient import TestClient
+
+from pipeline.api import Lifecycle, create_app
+from pipeline.estimates import ROUTE
+from pipeline.predictor import Predictor
+from pipeline.utils import TimeIsUp, configure_logger, time_limit
+
+TRACE = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
+ORDER = {"product_code": "SKU-OF-THE-WEEK", "orders_placed": 112}
+
+
+def lines_of(capsys: pytest.CaptureFixture[str], predictor: Predictor, log_format: str, log_requests: bool) -> list[str]:
+    configure_logger(log_format)
+    try:
+        client = TestClient(create_app(predictor, Lifecycle(), log_requests))
+        client.post(ROUTE, json=ORDER, headers={"traceparent": TRACE, "X-Request-ID": "second"})
+        client.post(ROUTE, json={**ORDER, "product_code": "SKU001"}, headers={"X-Request-ID": "call-7"})
+    finally:
+        logging.basicConfig(handlers=[logging.NullHandler()], force=True)
+        logging.captureWarnings(False)
+    return [line for line in capsys.readouterr().out.splitlines() if ROUTE in line and "traffic" in line]
+
+
+def test_requests_are_not_logged_unless_asked_for(capsys: pytest.CaptureFixture[str], predictor: Predictor) -> None:
+    assert lines_of(capsys, predictor, "text", log_requests=False) == []
+
+
+def test_a_requests_line_says_what_it_is_known_by_and_nothing_of_its_body(
+    capsys: pytest.CaptureFixture[str], predictor: Predictor
+) -> None:
+    refused, answered = lines_of(capsys, predictor, "text", log_requests=True)
+    assert f"POST {ROUTE}: 422 in " in refused
+    assert refused.endswith(f" - request {TRACE}")
+    assert f"POST {ROUTE}: 200 in " in answered
+    assert answered.endswith(" - request call-7")
+    assert "SKU" not in refused + answered
+
+
+def test_json_lines_have_the_same_in_fields(capsys: pytest.CaptureFixture[str], predictor: Predictor) -> None:
+    refused, answered = (json.loads(line) for line in lines_of(capsys, predictor, "json", log_requests=True))
+    assert set(answered) == {"time", "level", "module", "function", "message", "request"}
+    assert (refused["request"], answered["request"]) == (TRACE, "call-7")
+    assert (answered["level"], answered["module"], answered["function"]) == ("INFO", "traffic", "note")
+
+
+def test_a_block_that_is_not_done_in_time_is_ended_even_where_exceptions_are_swallowed() -> None:
+    def stubborn() -> None:
+        while True:
+            try:
+                time.sleep(60)
+            except Exception:  # noqa: B902, S110 - as botocore does around a call
+                pass
+
+    with pytest.raises(TimeIsUp, match="not done in 0.2 s"), time_limit(0.2):
+        stubborn()
