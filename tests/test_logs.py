@@ -16,7 +16,9 @@ TRACE = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
 ORDER = {"product_code": "SKU-OF-THE-WEEK", "orders_placed": 112}
 
 
-def lines_of(capsys: pytest.CaptureFixture[str], predictor: Predictor, log_format: str, log_requests: bool) -> list[str]:
+def lines_of(
+    capsys: pytest.CaptureFixture[str], predictor: Predictor, log_format: str, log_requests: bool
+) -> list[str]:
     configure_logger(log_format)
     try:
         client = TestClient(create_app(predictor, Lifecycle(), log_requests))
