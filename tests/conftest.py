@@ -136,8 +136,11 @@ def trained_bucket(bucket: Bucket, trained_objects: dict[str, bytes]) -> Bucket:
 @pytest.fixture(scope="session")
 def champion(moto_environment: dict[str, str], trained_objects: dict[str, bytes]) -> LoadedModel:
     """The model that the week gave, loaded from S3."""
-    assert trained_objects
-    return Registry(Bucket(moto_environment, "trained-once").store).load_champion()
+    bucket = Bucket(moto_environment, f"bucket-{uuid.uuid4()}")
+    bucket.client.create_bucket(Bucket=bucket.name)
+    for key, body in trained_objects.items():
+        bucket.put(key, body)
+    return Registry(bucket.store).load_champion()
 
 
 @pytest.fixture(scope="session")
