@@ -32,7 +32,7 @@ def main() -> int:
         return 1
     os.environ.setdefault("AWS_DEFAULT_REGION", "us-east-1")
     start = time.monotonic()
-    with tempfile.TemporaryDirectory(prefix="e2e-", dir="/tmp/e2e") as folder:
+    with tempfile.TemporaryDirectory(prefix="e2e-") as folder:
         try:
             world = World(Path(folder))
             if check_namespace(world.project.name):
