@@ -11,7 +11,5 @@ Settings, all from the environment:
     E2E_GIT_URL                the https:// address of it, which git, in pods and here, rewrites to the above
     E2E_NODE                   where a NodePort answers (127.0.0.1)
 
-.venv must be of the image's Python, 3.13: the rollback loads the model before it promotes it.
-
 On kind, for instance, E2E_GIT_LISTEN is 172.18.0.1:8418, and E2E_IMAGE_ADDITION writes git's `url.<base>.insteadOf`.
 """

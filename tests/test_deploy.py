@@ -165,12 +165,12 @@ def cli_app():
     print("child ended with", code, flush=True)
     sys.exit(code)
 CHILD = '''
-import signal, sys, time
-def end(*args):
-    print("child drained", flush=True)
+import os, signal, sys, time
+def end(*args):  # os.write: a signal may come while print() is at work
+    os.write(1, b"child drained\\n")
     sys.exit(0)
 signal.signal(signal.SIGTERM, end)
-print("ready", flush=True)
+os.write(1, b"ready\\n")
 time.sleep(60)
 '''
 """
