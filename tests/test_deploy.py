@@ -167,10 +167,10 @@ def cli_app():
 CHILD = '''
 import os, signal, sys, time
 def end(*args):  # os.write: a signal may come while print() is at work
-    os.write(1, b"child drained\\n")
+    os.write(1, b"child drained\\\\n")
     sys.exit(0)
 signal.signal(signal.SIGTERM, end)
-os.write(1, b"ready\\n")
+os.write(1, b"ready\\\\n")
 time.sleep(60)
 '''
 """
