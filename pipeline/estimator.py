@@ -98,6 +98,8 @@ class TimeToDispatchRegressor(RegressorMixin, BaseEstimator):
         An order cannot be dispatched before it is placed: what a fit puts below zero hours is zero.
         """
         pooled = self.pooled_[X[:, 0].astype(np.intp)]
+        if not len(X):
+            return np.empty(0)
         if not pooled.any():
             hours: Floats = self.regressor_.predict(X)
         else:

@@ -28,7 +28,7 @@ from pipeline.utils import TimeIsUp
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
-ATTEMPTS = 5  # of each call, with boto3's back-off and jitter between: about 8 s without an answer are ridden out
+ATTEMPTS = 5  # of each call, with boto3's back-off and jitter between: a refused connection is tried for about 0.5 s
 CONNECT_SECONDS = 3  # time-outs of one attempt
 READ_SECONDS = 10
 BODY_ATTEMPTS = 3  # boto3 retries the call, but not a body that breaks off or is damaged while it is read
@@ -54,13 +54,18 @@ class ObjectStore:
     @classmethod
     def connect(cls, bucket: str) -> Self:
         """Set up a client, without a call yet; the environment's AWS_MAX_ATTEMPTS goes before ATTEMPTS."""
-        config = Config(
-            retries={"mode": "standard", "total_max_attempts": int(os.environ.get("AWS_MAX_ATTEMPTS", ATTEMPTS))},
-            connect_timeout=CONNECT_SECONDS,
-            read_timeout=READ_SECONDS,
-        )
-        with _translated(f"setting up S3 for bucket {bucket}"):
-            return cls(boto3.Session().client("s3", config=config), bucket)
+        doing = f"setting up S3 for bucket {bucket}"
+        with _translated(doing):
+            try:
+                attempts = int(os.environ.get("AWS_MAX_ATTEMPTS", ATTEMPTS))
+                config = Config(
+                    retries={"mode": "standard", "total_max_attempts": attempts},
+                    connect_timeout=CONNECT_SECONDS,
+                    read_timeout=READ_SECONDS,
+                )
+                return cls(boto3.Session().client("s3", config=config), bucket)
+            except ValueError as error:  # AWS_MAX_ATTEMPTS that is no number, AWS_ENDPOINT_URL that is no address
+                raise StoreRefused(f"{doing}: {error}") from error
 
     def get(self, key: str) -> StoredObject:
         """Read a whole object, its checksum verified; ObjectNotFound if there is none."""

@@ -18,6 +18,7 @@ PRODUCT = "product_code"
 COLUMNS = (HOURS, ORDERS, PRODUCT)
 
 MIN_ROWS = 100  # a fifth of them is the hold-out, and 20 rows are the fewest that say anything about an error
+MAX_HOURS = 1_000_000  # 114 years: beyond it, squared errors leave what a float can hold, and no order takes that long
 MAX_ORDERS = 1_000_000  # orders in a day; beyond any warehouse, so a number above it is a fault in the data
 
 
@@ -112,6 +113,7 @@ def _holds(frame: pd.DataFrame) -> bool:
         np.isfinite(hours).all()
         and (hours >= 0).all()
         and (orders >= 0).all()
+        and (hours <= MAX_HOURS).all()
         and (orders <= MAX_ORDERS).all()
         and all(code.strip() for code in products.unique())
     )
@@ -141,7 +143,7 @@ def _row_breaches(cells: dict[str, str], fields: int, expected: int) -> Iterator
         yield f"another number of fields than the header's {expected}", str(fields)
         return
     for column in (HOURS, ORDERS):
-        rule = _number_breach(cells[column], MAX_ORDERS if column == ORDERS else math.inf)
+        rule = _number_breach(cells[column], MAX_ORDERS if column == ORDERS else MAX_HOURS)
         if rule:
             yield f"{column} {rule}", cells[column]
     if not cells[PRODUCT].strip():

@@ -34,13 +34,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     log.info("Serving %s, trained on %s.", predictor.version, model.manifest.dataset.key)
     lifecycle = Lifecycle()
     server = DrainingServer(create_app(predictor, lifecycle, args.log_requests), lifecycle, args.drain_seconds)
-    try:  # an open port is what Bodywork takes for "ready": the model is loaded and warm by now
-        listener = listen(args.host, args.port)
-    except OSError as error:
-        log.error("Cannot listen on %s port %d: %s", args.host, args.port, error.strerror or error)
-        return 1
-    gc.freeze()  # what is loaded by now stays: no collection walks through it while a customer waits
-    server.run(sockets=[listener])
+    with server.capture_signals():  # before the port opens: from then on a signal must not lose a request
+        try:  # an open port is what Bodywork takes for "ready": the model is loaded and warm by now
+            listener = listen(args.host, args.port)
+        except OSError as error:
+            log.error("Cannot listen on %s port %d: %s", args.host, args.port, error.strerror or error)
+            return 1
+        gc.freeze()  # what is loaded by now stays: no collection walks through it while a customer waits
+        server.run(sockets=[listener])
     log.info("Stopped.")
     return 0
 

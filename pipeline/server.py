@@ -71,6 +71,7 @@ class DrainingServer(uvicorn.Server):
                 timeout_graceful_shutdown=IN_FLIGHT_SECONDS,
             )
         )
+        self.config.load()  # the drain adds to what this makes, and may start before uvicorn would
         self._lifecycle = lifecycle
         self._drain_seconds = drain_seconds
         self._drain_ends: float | None = None

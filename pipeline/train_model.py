@@ -16,6 +16,7 @@ import pandas as pd
 from pipeline.drift import PreviousWeek, compare_weeks, remember
 from pipeline.errors import (
     DatasetInvalid,
+    ModelCorrupt,
     ModelError,
     NoDataset,
     ObjectNotFound,
@@ -198,7 +199,10 @@ def _read_incumbent(registry: Registry) -> Incumbent:
     pointer = registry.read_champion()
     if pointer is None:
         return Incumbent(None, None, "no model was ever promoted")
-    registry.read_manifest(pointer.champion.version)  # a pointer that leads nowhere is not passed over
+    try:
+        registry.read_manifest(pointer.champion.version)  # a pointer that leads nowhere is not passed over
+    except ModelCorrupt as error:
+        return Incumbent(pointer, None, f"it no longer loads: {error}")
     try:
         return Incumbent(pointer, registry.load(pointer.champion.version), None)
     except ModelError as error:

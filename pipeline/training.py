@@ -81,11 +81,11 @@ def _challenge(orders: pd.DataFrame, seed: int) -> Challenger:
 
 
 def compare(challenger: Challenger, champion: TimeToDispatchRegressor, orders: pd.DataFrame) -> Comparison:
-    """Measure both on the same rows; a hold-out without a product that the champion knows compares nothing."""
+    """Measure both on the same rows, if the hold-out has at least two of products that the champion knows."""
     known = orders[orders[PRODUCT].isin(champion.product_codes_)]
     both = challenger.hold_out[PRODUCT].isin(champion.product_codes_).to_numpy()
-    if not both.any():
-        return Comparison(not_compared="no row of the hold-out is of a product that it knows")
+    if both.sum() < 2:  # R2 is not defined for fewer
+        return Comparison(not_compared=f"{both.sum() or 'no'} row of the hold-out is of a product that it knows")
     rows = challenger.hold_out[both]
     return Comparison(
         rows=len(rows),

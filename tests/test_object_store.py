@@ -120,6 +120,17 @@ def test_a_bucket_name_that_cannot_be_one_is_refused(
         connect(monkeypatch, name, moto_environment).get("key")
 
 
+@pytest.mark.parametrize(
+    "changed",
+    [{"AWS_MAX_ATTEMPTS": "many"}, {"AWS_MAX_ATTEMPTS": "0"}, {"AWS_ENDPOINT_URL": "nonsense"}],
+)
+def test_a_setting_that_makes_no_sense_is_one_clear_line(
+    changed: dict[str, str], moto_environment: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(StoreRefused, match="^setting up S3 for bucket bucket: [^\n]+$"):
+        connect(monkeypatch, "bucket", {**moto_environment, **changed}, **changed)
+
+
 def test_no_credentials_are_one_clear_line(moto_environment: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
     store = connect(monkeypatch, "bucket", {"AWS_ENDPOINT_URL": moto_environment["AWS_ENDPOINT_URL"]})
     with pytest.raises(StoreRefused, match="reading s3://bucket/key: Unable to locate credentials"):

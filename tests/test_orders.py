@@ -119,6 +119,7 @@ def test_what_is_no_whole_week_of_orders_is_refused(body: bytes, message: str) -
         ("nan,12,SKU001", "hours_to_dispatch that is not finite", "'nan'"),
         ("1,-4.0,SKU001", "orders_placed < 0", "'-4.0'"),
         ("1,1000001,SKU001", "orders_placed > 1,000,000", "'1000001'"),
+        ("1e305,12,SKU001", "hours_to_dispatch > 1,000,000", "'1e305'"),
         ("1,12,", "a blank product_code", "''"),
         ('1,12,"  "', "a blank product_code", "'  '"),
         ("1,12", "another number of fields than the header's 3", "'2'"),
@@ -153,7 +154,7 @@ def test_a_quotation_that_is_never_closed_is_named_with_its_row() -> None:
 
 def test_numbers_at_the_very_limits_are_no_breach_beside_one() -> None:
     bad = "fast,0,SKU001"
-    assert refusal(csv_of("0,0,SKU001", "0.5,1000000,SKU001", "2000000,5,SKU001", bad)) == (
+    assert refusal(csv_of("0,0,SKU001", "0.5,1000000,SKU001", "1000000,5,SKU001", bad)) == (
         "1 of 104 rows have hours_to_dispatch that is no number (first: row 4, 'fast')"
     )
 

@@ -192,6 +192,30 @@ def test_a_champion_that_no_longer_loads_is_replaced_with_a_warning(
     assert "damaged or replaced" in champion_gate.reasons[0]
 
 
+def test_a_champion_whose_manifest_is_damaged_is_replaced_with_a_warning(
+    trained_bucket: Bucket, caplog: pytest.LogCaptureFixture
+) -> None:
+    trained_bucket.put(manifest_key(VERSION), b"{")
+    train_next_week(trained_bucket, generate_week(seed=2))
+    assert champion_of(trained_bucket).version == NEXT_VERSION
+    assert f"it no longer loads: {manifest_key(VERSION)}: " in caplog.text
+
+
+def test_a_champion_that_knows_but_a_row_of_the_hold_out_is_not_compared_with(trained_bucket: Bucket) -> None:
+    orders = generate_week(seed=2)
+    names = "new-" + orders[PRODUCT]
+    names.iloc[:3] = "SKU001"
+    train_next_week(trained_bucket, orders.assign(product_code=names))
+    assert champion_of(trained_bucket).version == NEXT_VERSION
+
+
+def test_a_week_of_nothing_but_rare_products_is_one_clear_line(bucket: Bucket, week: pd.DataFrame) -> None:
+    rare = week.head(120).assign(product_code=[f"SKU{number:03}" for number in range(120)])
+    bucket.put(dataset_key(FRIDAY), to_csv(rare))
+    with pytest.raises(TimeToDispatchError):
+        run(bucket.store, THRESHOLDS, NOW, "abc1234")
+
+
 def test_a_champion_of_other_products_is_not_compared_with(trained_bucket: Bucket) -> None:
     orders = generate_week(seed=2)
     train_next_week(trained_bucket, orders.assign(product_code="new-" + orders[PRODUCT]))
