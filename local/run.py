@@ -23,6 +23,7 @@ from local.s3_server import HOST, Ports, S3ServerError, s3_client, s3_server, st
 from pipeline.errors import TimeToDispatchError
 from pipeline.names import DATASETS, dataset_key, parse_dataset_key
 from pipeline.object_store import ObjectStore
+from pipeline.utils import checked_out_commit
 
 FREE_BYTES = 1_000_000_000  # what SeaweedFS wants for its volumes before it takes an object
 WHAT_TO_TRY = """
@@ -73,7 +74,7 @@ def _run(dag: list[list[stages.Stage]], folder: Path, ports: Ports, weeks: int, 
     with ExitStack() as until_stopped:
         with _step(f"S3: SeaweedFS on {HOST}:{ports.s3}, its data in {folder.name}/"):
             environment = until_stopped.enter_context(s3_server(folder, bucket, ports))
-        environment["GIT_COMMIT_HASH"] = _git_commit()
+        environment["GIT_COMMIT_HASH"] = checked_out_commit()
         _upload_weeks(bucket, environment, weeks, drift)
         services = []
         for stage in (stage for step in dag for stage in step):
@@ -143,14 +144,6 @@ def _check_port(stage: stages.Stage) -> None:
         socket.create_server((HOST, port)).close()
     except OSError as error:
         raise LocalRunError(f"port {port} on {HOST}, which {stage.name} needs: {error.strerror}") from error
-
-
-def _git_commit() -> str:
-    """The short hash that Bodywork gives a stage; `unknown` without git or outside a repository."""
-    with suppress(OSError, subprocess.CalledProcessError):
-        command = ["git", "rev-parse", "--short", "HEAD"]
-        return subprocess.check_output(command, cwd=stages.ROOT, text=True, stderr=subprocess.DEVNULL).strip()
-    return "unknown"
 
 
 @contextmanager

@@ -148,9 +148,7 @@ def bodywork(*arguments: str) -> list[str | Path]:
 def warnings_since(namespace: str, moment: str) -> list[str]:
     """What Kubernetes warned of in a namespace since `moment` (RFC 3339, UTC), newest last, each once."""
     with suppress(OperationError):
-        events = json.loads(
-            kubectl("get", "events", "-n", namespace, "-o", "json", "--field-selector", "type=Warning")
-        )["items"]
+        events = items("events", namespace, "--field-selector", "type=Warning")
         recent = [event for event in events if (event.get("lastTimestamp") or moment) >= moment]
         recent.sort(key=lambda event: event.get("lastTimestamp") or moment)
         return list(dict.fromkeys(f"{event['reason']}: {' '.join(event['message'].split())}" for event in recent))

@@ -3,9 +3,9 @@
 import sys
 from datetime import UTC, datetime
 from typing import Any
+from zoneinfo import ZoneInfo
 
 from cronsim import CronSim
-from zoneinfo import ZoneInfo
 
 from operations import service
 from operations.cluster import (
@@ -50,8 +50,7 @@ def _status() -> None:
 
 
 def _weekly_jobs() -> list[dict[str, Any]]:
-    jobs: list[dict[str, Any]] = items("jobs", CONTROLLER_NAMESPACE)
-    return sorted(jobs, key=lambda job: str(job["metadata"]["creationTimestamp"]))
+    return sorted(items("jobs", CONTROLLER_NAMESPACE), key=lambda job: str(job["metadata"]["creationTimestamp"]))
 
 
 def _outcome(job: dict[str, Any]) -> str:

@@ -14,7 +14,8 @@ TimeToDispatchError
 └── ModelError
     ├── NoChampion           no model was ever promoted
     ├── ChampionInvalid      models/champion.json cannot be understood
-    ├── ModelNotFound        a version without a manifest, or a manifest without its model
+    ├── ModelNotFound        a manifest without its model
+    │   └── VersionNotFound  a version without a manifest, which is none
     ├── PromotionRefused     a version that is the champion already, or none to go back to
     ├── ModelCorrupt         the bytes are not those that the manifest describes
     └── ModelIncompatible    the model was made by other library versions
@@ -78,7 +79,11 @@ class ChampionInvalid(ModelError):
 
 
 class ModelNotFound(ModelError):
-    """A version has no manifest, or its manifest has no model."""
+    """A manifest has no model."""
+
+
+class VersionNotFound(ModelNotFound):
+    """A version has no manifest: there is no such version."""
 
 
 class PromotionRefused(ModelError):

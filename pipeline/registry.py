@@ -32,6 +32,7 @@ from pipeline.errors import (
     PromotionRefused,
     StoreRefused,
     TimeToDispatchError,
+    VersionNotFound,
     WriteConflict,
 )
 from pipeline.estimator import TimeToDispatchRegressor
@@ -93,7 +94,7 @@ class Registry:
         return self._versions_below(names.REJECTED)
 
     def read_manifest(self, version: str) -> Manifest:
-        """Read a version's manifest; ModelNotFound if it has none, ModelCorrupt if it makes no sense."""
+        """Read a version's manifest; VersionNotFound if it has none, ModelCorrupt if it makes no sense."""
         return self._read_manifest(version, names.manifest_key)
 
     def read_rejected(self, version: str) -> Manifest:
@@ -120,12 +121,12 @@ class Registry:
 
     def _read_manifest(self, version: str, spell: Callable[[str], str]) -> Manifest:
         if names.parse_version(version) is None:
-            raise ModelNotFound(f"{version!r} is no version, one reads like time_to_dispatch_2026-11-20T23:31:07Z")
+            raise VersionNotFound(f"{version!r} is no version, one reads like time_to_dispatch_2026-11-20T23:31:07Z")
         key = spell(version)
         try:
             stored = self._store.get(key)
         except ObjectNotFound as error:
-            raise ModelNotFound(f"there is no model {version}: {key} is missing") from error
+            raise VersionNotFound(f"there is no model {version}: {key} is missing") from error
         try:
             manifest = Manifest.model_validate_json(stored.body)
         except ValidationError as error:
@@ -138,7 +139,7 @@ class Registry:
         """Load a version's estimator.
 
         Its size, digest and library versions are checked against the manifest before one byte is unpickled, and the
-        bytes that were checked are the ones unpickled. ModelNotFound, ModelCorrupt or ModelIncompatible say why not.
+        bytes that were checked are the ones unpickled. A ModelError says why not.
         """
         manifest = self.read_manifest(version)
         key = names.model_key(version)

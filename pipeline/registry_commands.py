@@ -5,12 +5,10 @@ Every command takes --json. What is refused ends in one line and exit code 1, wi
 
 import argparse
 import os
-import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
-from pathlib import Path
 
 from pydantic_core import to_json
 from pipeline import names
@@ -19,6 +17,7 @@ from pipeline.history import weeks
 from pipeline.manifest import Champion, Manifest, Metrics
 from pipeline.object_store import ObjectStore
 from pipeline.registry import Registry
+from pipeline.utils import checked_out_commit
 
 ROLL_REPLICAS = "kubectl --namespace time-to-dispatch rollout restart deployment/serve-model"
 
@@ -224,15 +223,8 @@ def _print_json(content: object) -> None:
 
 
 def _git_commit() -> str:
-    """What Bodywork says in a pod, or git in a clone; `unknown` where neither does."""
-    if commit := os.environ.get("GIT_COMMIT_HASH"):
-        return commit
-    try:
-        command = ["git", "rev-parse", "--short", "HEAD"]
-        folder = Path(__file__).parent
-        return subprocess.check_output(command, cwd=folder, text=True, stderr=subprocess.DEVNULL).strip()
-    except (OSError, subprocess.CalledProcessError):
-        return "unknown"
+    """What Bodywork says in a pod, or git in a clone."""
+    return os.environ.get("GIT_COMMIT_HASH") or checked_out_commit()
 
 
 def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:

@@ -16,12 +16,12 @@ import pandas as pd
 from pipeline.drift import PreviousWeek, compare_weeks, remember
 from pipeline.errors import (
     DatasetInvalid,
-    ModelCorrupt,
     ModelError,
     NoDataset,
     ObjectNotFound,
     TimeToDispatchError,
     TrainingRejected,
+    VersionNotFound,
     WriteConflict,
 )
 from pipeline.evaluation import HOLD_OUT
@@ -200,11 +200,9 @@ def _read_incumbent(registry: Registry) -> Incumbent:
     if pointer is None:
         return Incumbent(None, None, "no model was ever promoted")
     try:
-        registry.read_manifest(pointer.champion.version)  # a pointer that leads nowhere is not passed over
-    except ModelCorrupt as error:
-        return Incumbent(pointer, None, f"it no longer loads: {error}")
-    try:
         return Incumbent(pointer, registry.load(pointer.champion.version), None)
+    except VersionNotFound:  # a pointer that leads nowhere is not passed over
+        raise
     except ModelError as error:
         return Incumbent(pointer, None, f"it no longer loads: {error}")
 

@@ -1,12 +1,14 @@
-"""What both stages share: the log's form, and the limit on their time."""
+"""What both stages and their commands share: the log's form, the limit on their time, the commit they are of."""
 
 import logging
 import signal
+import subprocess
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from contextvars import ContextVar
+from pathlib import Path
 from types import FrameType
 
 from pythonjsonlogger.json import JsonFormatter
@@ -33,6 +35,15 @@ def configure_logger(log_format: str = "text", level: int = logging.INFO) -> Non
     logging.basicConfig(level=level, handlers=[handler], force=True)
     logging.captureWarnings(True)
     logging.getLogger("botocore").setLevel(logging.WARNING)  # it says where it found endpoint and credentials
+
+
+def checked_out_commit() -> str:
+    """The short hash of this code's commit, like the one that Bodywork gives a stage; `unknown` where git has none."""
+    with suppress(OSError, subprocess.CalledProcessError):
+        command = ["git", "rev-parse", "--short", "HEAD"]
+        folder = Path(__file__).parent
+        return subprocess.check_output(command, cwd=folder, text=True, stderr=subprocess.DEVNULL).strip()
+    return "unknown"
 
 
 def request_id() -> str | None:
