@@ -192,10 +192,12 @@ def _commit_that_does_not_start(world: World) -> None:
     good = world.git("rev-parse", "HEAD")
     with world.scenario("a commit that does not start") as figures:
         old = world.champion()
-        with under_load(world, figures, [old]):
-            world.commit("Do not start", "pipeline/serve_model.py", "    args = _parse(arguments)\n", "    1 / 0\n")
-            figures.append(world.refused("deploy", "the roll-out was taken back").error.removeprefix("ERROR: ")[:110])
-        world.back_to(good)
+        world.commit("Do not start", "pipeline/serve_model.py", "    args = _parse(arguments)\n", "    1 / 0\n")
+        try:
+            with under_load(world, figures, [old]):
+                figures.append(world.refused("deploy", "replicas go on").error.removeprefix("ERROR: ")[:110])
+        finally:
+            world.back_to(good)
     # that deployment trained a model before it failed: the next one serves it
     with world.scenario("the next deployment after it") as figures:
         figures.append(f"make deploy {world.deploy().seconds:.0f} s")

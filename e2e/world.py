@@ -127,7 +127,7 @@ class World:
             "CONTEXT": self.context,
             "GIT_URL": os.environ["E2E_GIT_URL"],
             "GIT_TOKEN": self.token,
-            "BODYWORK": str(ROOT / ".venv-bodywork/bin/bodywork"),
+            "BODYWORK_PYTHON": str(ROOT / ".venv-bodywork/bin/python"),
             **settings,
         }
         old = [item for name in (".venv/installed", ".venv-bodywork/installed") for item in ("-o", name)]

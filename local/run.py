@@ -46,7 +46,12 @@ class LocalRunError(Exception):
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run until Ctrl-C; 0 after that, 1 if something kept the service from answering."""
     args = _parse(arguments)
-    return run_until_stopped(stages.read_dag(), stages.ROOT / ".s3data", Ports(), args.weeks, args.drift)
+    try:
+        dag = stages.read_dag()
+    except ValueError as error:
+        print(f"ERROR: {error}", file=sys.stderr)
+        return 1
+    return run_until_stopped(dag, stages.ROOT / ".s3data", Ports(), args.weeks, args.drift)
 
 
 def run_until_stopped(dag: list[list[stages.Stage]], folder: Path, ports: Ports, weeks: int, drift: float) -> int:

@@ -57,38 +57,41 @@ def s3_server(folder: Path, bucket: str, ports: Ports) -> Iterator[dict[str, str
         "AWS_DEFAULT_REGION": "us-east-1",
     }
     log_path = folder / "seaweedfs.log"
-    with log_path.open("wb") as log:
-        process = subprocess.Popen(
-            [
-                Path(sys.executable).with_name("weed"),
-                "-logtostderr=true",
-                "mini",
-                f"-dir={folder}",
-                f"-bucket={bucket}",
-                f"-ip={HOST}",
-                f"-ip.bind={HOST}",
-                f"-s3.port={ports.s3}",
-                f"-filer.port={ports.filer}",
-                f"-master.port={ports.master}",
-                f"-volume.port={ports.volume}",
-                f"-admin.port={ports.admin}",
-                "-master.telemetry=false",
-                "-s3.autoCreateBucket=false",
-                "-webdav=false",
-                "-admin.ui=false",
-                "-s3.port.iceberg=0",
-                "-s3.port.lance=0",
-            ],
-            env={**os.environ, **environment},
-            stdout=log,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-        )
+    command: list[str | Path] = [
+        Path(sys.executable).with_name("weed"),
+        "-logtostderr=true",
+        "mini",
+        f"-dir={folder}",
+        f"-bucket={bucket}",
+        f"-ip={HOST}",
+        f"-ip.bind={HOST}",
+        f"-s3.port={ports.s3}",
+        f"-filer.port={ports.filer}",
+        f"-master.port={ports.master}",
+        f"-volume.port={ports.volume}",
+        f"-admin.port={ports.admin}",
+        "-master.telemetry=false",
+        "-s3.autoCreateBucket=false",
+        "-webdav=false",
+        "-admin.ui=false",
+        "-s3.port.iceberg=0",
+        "-s3.port.lance=0",
+    ]
+    process: subprocess.Popen[bytes] | None = None
     try:
+        with log_path.open("wb") as log:
+            process = subprocess.Popen(
+                command, env={**os.environ, **environment}, stdout=log, stderr=log, start_new_session=True
+            )
         _wait_until_it_answers(process, environment, bucket, log_path)
         yield environment
     finally:
-        stop(process, signal.SIGTERM, 10)
+        if process:
+            stop(process, signal.SIGTERM, 10)
+        for port in vars(ports).values():  # SeaweedFS leaves its sockets behind
+            for number in (port, port + GRPC_OFFSET):
+                for socket_file in Path("/tmp").glob(f"seaweedfs-*-{number}.sock"):
+                    socket_file.unlink(missing_ok=True)
 
 
 def stop(process: "subprocess.Popen[bytes]", sig: signal.Signals, seconds: float) -> int:
@@ -114,9 +117,9 @@ def s3_client(environment: dict[str, str], config: Config | None = None) -> "S3C
 def _check_free(port: int) -> None:
     for number in (port, port + GRPC_OFFSET):
         try:
-            socket.create_server((HOST, number)).close()
+            socket.create_server(("", number)).close()  # on any address: SeaweedFS looks at all of them
         except OSError as error:
-            raise S3ServerError(f"port {number} on {HOST}, which the S3 server needs: {error.strerror}") from error
+            raise S3ServerError(f"port {number}, which the S3 server needs: {error.strerror}") from error
 
 
 def _wait_until_it_answers(
@@ -135,4 +138,11 @@ def _wait_until_it_answers(
         except (BotoCoreError, ClientError) as error:
             problem = error
             time.sleep(0.1)
-    raise S3ServerError(f"SeaweedFS did not start, see {log_path}: {problem or f'exit code {process.returncode}'}")
+    ended = process.poll() is not None
+    said = f"exit code {process.returncode}, {_last_line(log_path)}" if ended else str(problem)
+    raise S3ServerError(f"SeaweedFS did not start, see {log_path}: {said}")
+
+
+def _last_line(log_path: Path) -> str:
+    lines = log_path.read_text(errors="replace").split("\n")
+    return next((line.strip() for line in reversed(lines) if line.strip()), "its log is empty")

@@ -57,14 +57,13 @@ def run_batch(stage: Stage, environment: dict[str, str]) -> int:
     assert stage.batch is not None
     code = 1
     for _ in range(1 + stage.batch["retries"]):
-        process = start(stage, environment)
-        try:
-            code = process.wait(stage.batch["max_completion_time_seconds"])
-        except subprocess.TimeoutExpired:
-            code = 124
-        finally:
-            process.kill()
-            process.wait()
+        with start(stage, environment) as process:
+            try:
+                code = process.wait(stage.batch["max_completion_time_seconds"])
+            except subprocess.TimeoutExpired:
+                code = 124
+            finally:
+                process.kill()
         if code == 0:
             break
     return code

@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -126,7 +127,9 @@ def check_namespace(name: str) -> bool:
 
 def check_rights(namespace: str, wanted: Sequence[tuple[str, str]]) -> None:
     """An OperationError names every (verb, resource) that the current user may not."""
-    refused = [f"{verb} {resource}" for verb, resource in wanted if not may_i(verb, resource, namespace)]
+    with ThreadPoolExecutor() as pool:
+        allowed = list(pool.map(lambda right: may_i(*right, namespace), wanted))
+    refused = [f"{verb} {resource}" for (verb, resource), may in zip(wanted, allowed, strict=True) if not may]
     if refused:
         raise OperationError(f"no right in namespace {namespace} to {', '.join(refused)}")
 
@@ -141,14 +144,20 @@ def may_i(verb: str, resource: str, namespace: str, *arguments: str) -> bool:
 
 
 def bodywork(*arguments: str) -> list[str | Path]:
-    """Bodywork's command line, from its own environment."""
-    return [Path(os.environ.get("BODYWORK", ROOT / ".venv-bodywork/bin/bodywork")).absolute(), *arguments]
+    """Bodywork's command line, mended, from its own environment."""
+    return [bodywork_python(), ROOT / "deploy/bodywork", *arguments]
+
+
+def bodywork_python() -> Path:
+    """The interpreter of Bodywork's own environment."""
+    return Path(os.environ.get("BODYWORK_PYTHON", ROOT / ".venv-bodywork/bin/python")).absolute()
 
 
 def warnings_since(namespace: str, moment: str) -> list[str]:
     """What Kubernetes warned of in a namespace since `moment` (RFC 3339, UTC), newest last, each once."""
     with suppress(OperationError):
-        events = items("events", namespace, "--field-selector", "type=Warning")
+        chosen = "type=Warning,involvedObject.kind!=PodDisruptionBudget"  # which warns in every roll-out
+        events = items("events", namespace, "--field-selector", chosen)
         recent = [event for event in events if (event.get("lastTimestamp") or moment) >= moment]
         recent.sort(key=lambda event: event.get("lastTimestamp") or moment)
         return list(dict.fromkeys(f"{event['reason']}: {' '.join(event['message'].split())}" for event in recent))

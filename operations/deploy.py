@@ -8,10 +8,13 @@ one; WAIT_SECONDS, how long to wait for another deployment to end (900).
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
@@ -84,9 +87,8 @@ def verify(project: Project, folder: Path, commit: str, tag: str) -> None:
 
 
 def _check() -> tuple[Project, Path, str, str, str]:
-    """Refuse what cannot work before anything is touched."""
-    run(bodywork("validate", "--check-files"), "bodywork.yaml", cwd=ROOT)
-    project, folder = read_project(), service.cluster_folder()
+    """Refuse what cannot work before anything is touched, the quick checks first."""
+    context = check_context(required=True)
     changes = run(["git", "status", "--porcelain"], "git status", cwd=ROOT).splitlines()
     if changes:
         raise OperationError(f"{len(changes)} changes are not committed, the first: {changes[0].strip()}; commit them")
@@ -94,14 +96,17 @@ def _check() -> tuple[Project, Path, str, str, str]:
     url = os.environ.get("GIT_URL") or run(["git", "remote", "get-url", _remote()], "git", cwd=ROOT).strip()
     if not url.startswith("https://"):
         raise OperationError(f"GIT_URL: {url} is not https://, which is how pods clone; set GIT_URL")
+    run(bodywork("validate", "--check-files"), "bodywork.yaml", cwd=ROOT)
+    project, folder = read_project(), service.cluster_folder()
     check_tag(project.image)
-    context = check_context(required=True)
     step(f"context {context}, commit {commit[:7]}, image {project.image}")
-    for namespace in (project.name, CONTROLLER_NAMESPACE):
-        check_namespace(namespace)
-    check_rights(project.name, RIGHTS)
-    if not is_on_hub(project.image):
-        raise OperationError(f"{project.image} is not on Docker Hub: make image")
+    with ThreadPoolExecutor() as pool:
+        on_hub = pool.submit(is_on_hub, project.image)
+        for namespace in (project.name, CONTROLLER_NAMESPACE):
+            check_namespace(namespace)
+        check_rights(project.name, RIGHTS)
+        if not on_hub.result():
+            raise OperationError(f"{project.image} is not on Docker Hub: make image")
     return project, folder, url, commit, f"deploy-{commit[:12]}"
 
 
@@ -181,6 +186,7 @@ def _run_bodywork(project: Project, url: str, tag: str) -> None:
             text=True,
         )
         assert process.stdout is not None
+        threading.Thread(target=_interrupt_if_replicas_crash, args=(project, process), daemon=True).start()
         for line in process.stdout:
             if line.strip():
                 print(f"    {line.rstrip()}", flush=True)
@@ -193,6 +199,20 @@ def _run_bodywork(project: Project, url: str, tag: str) -> None:
         raise OperationError(
             f"Bodywork ended with exit code {code}, {undone}: {'; '.join(told) or 'its log is above'}"
         )
+
+
+def _interrupt_if_replicas_crash(project: Project, process: "subprocess.Popen[str]") -> None:
+    """End a roll-out that cannot succeed: Bodywork waits out its time limit, and takes an interruption as that."""
+    old: set[str] | None = None
+    while process.poll() is None:
+        with suppress(OperationError):
+            crashed = service.crashed_pods(project)
+            old = crashed if old is None else old
+            if new := crashed - old:
+                step(f"{min(new)} crashes again and again: interrupting Bodywork")
+                process.send_signal(signal.SIGINT)
+                return
+        time.sleep(POLL_SECONDS)
 
 
 def _undo(project: Project) -> str:

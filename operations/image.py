@@ -11,7 +11,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from operations.cluster import ROOT, OperationError, bodywork, exit_code, read_project, run, step
+from operations.cluster import ROOT, OperationError, bodywork_python, exit_code, read_project, run, step
 
 INPUTS = (
     "deploy/Dockerfile",
@@ -50,9 +50,8 @@ def check_tag(image: str) -> None:
 
 def is_on_hub(image: str) -> bool:
     """Is the image on Docker Hub? Asked by Bodywork's own code, which refuses to deploy if it is not."""
-    python = Path(bodywork()[0]).with_name("python")
     try:
-        run([python, "-c", _IS_ON_HUB, image], "Docker Hub")
+        run([bodywork_python(), "-c", _IS_ON_HUB, image], "Docker Hub")
     except OperationError as error:
         if str(error).endswith("exit code 3"):
             return False

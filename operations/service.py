@@ -15,6 +15,7 @@ from operations.cluster import ROOT, OperationError, Project, get, items, kubect
 
 PORT = 8000
 ROLL_OUT_SECONDS = 150
+MAX_CRASHES = 2  # of a new replica: with the kubelet's pauses between, some 20 s after its start
 
 _ASK_REPLICA = Path(__file__).with_name("ask_replica.py")
 
@@ -110,6 +111,15 @@ def ready_pods(project: Project) -> list[str]:
         if "deletionTimestamp" not in pod["metadata"]
         and any(fact["type"] == "Ready" and fact["status"] == "True" for fact in pod["status"].get("conditions", []))
     ]
+
+
+def crashed_pods(project: Project) -> set[str]:
+    """The names of the pods that have crashed MAX_CRASHES times or more."""
+    return {
+        pod["metadata"]["name"]
+        for pod in _pods(project)
+        if any(status["restartCount"] >= MAX_CRASHES for status in pod["status"].get("containerStatuses", []))
+    }
 
 
 def ask_replicas(project: Project) -> list[Replica]:

@@ -14,7 +14,8 @@ Two stages, started by Bodywork, and what they are made of. Imports go one way: 
             server         uvicorn, with a drain on SIGTERM
             metrics        what Prometheus reads
             utils          the one log format, and the limit on a stage's time
-    core    names          how keys and versions are spelt
+    core    training       a week of orders -> a fitted model, its figures, the gates' verdicts
+            names          how keys and versions are spelt
             orders         the data contract
             estimator      the scikit-learn estimator that is persisted
             candidates     what may be fitted, and how the choice is made

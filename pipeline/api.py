@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 
 import fastapi_swagger
 from fastapi import Depends, FastAPI, HTTPException, Request, Response
+from fastapi.exception_handlers import http_exception_handler
 from fastapi.exceptions import RequestValidationError
 from fastapi.openapi.docs import get_swagger_ui_html
 from fastapi.responses import HTMLResponse
@@ -98,6 +99,7 @@ def create_api(
         redoc_url=None,
     )
     app.add_exception_handler(RequestValidationError, _refuse(metrics))
+    app.add_exception_handler(413, _refuse_size(metrics))
 
     @app.post(
         ROUTE,
@@ -198,6 +200,15 @@ def _refuse(metrics: ServiceMetrics) -> Any:
         faults = error.errors()
         metrics.count_refusal(faults[0]["type"], faults[0].get("input"))
         return Response(to_json({"detail": faults}, inf_nan_mode="strings"), 422, media_type="application/json")
+
+    return refuse
+
+
+def _refuse_size(metrics: ServiceMetrics) -> Any:
+    async def refuse(request: Request, error: Exception) -> Response:
+        assert isinstance(error, HTTPException)
+        metrics.count_refusal("too_large", None)
+        return await http_exception_handler(request, error)
 
     return refuse
 

@@ -20,7 +20,7 @@ from pipeline.errors import CandidatesFailed
 from pipeline.estimator import LinePerProduct, TimeToDispatchRegressor
 from pipeline.evaluation import sample, strata
 from pipeline.manifest import CandidateScore
-from pipeline.orders import HOURS
+from pipeline.orders import HOURS, PRODUCT
 
 FOLDS = 5
 SAMPLE_ROWS = 100_000  # the choice is made on no more rows than this: more do not change it, only its time
@@ -87,7 +87,7 @@ def _score(candidate: TimeToDispatchRegressor, orders: pd.DataFrame, seed: int) 
 
 def _fold_rmse(candidate: TimeToDispatchRegressor, fit_rows: pd.DataFrame, test_rows: pd.DataFrame) -> float:
     candidate.fit(fit_rows, fit_rows[HOURS].to_numpy())
-    known = test_rows[test_rows["product_code"].isin(candidate.product_codes_)]
+    known = test_rows[test_rows[PRODUCT].isin(candidate.product_codes_)]
     return float(root_mean_squared_error(known[HOURS], candidate.predict(known)))
 
 

@@ -14,7 +14,7 @@ from pipeline.names import parse_dataset_key
 
 CONTENT_TYPE = CONTENT_TYPE_LATEST
 METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
-OWN_REASONS = frozenset({"unknown_product", "json_invalid", "content_type"})  # counted apart; all others together
+OWN_REASONS = frozenset({"unknown_product", "json_invalid", "content_type", "too_large"})  # others are together
 UNKNOWN_CODES = 20  # how many are remembered by name; later ones are counted as "other"
 LONGEST_CODE = 64  # characters of a remembered one
 
@@ -46,7 +46,7 @@ class ServiceMetrics:
         self.prediction_hours = Histogram(
             "prediction_hours", "The estimates given, in hours.", buckets=HOURS_BUCKETS, registry=registry
         )
-        self._refused = Counter("refused_requests", "Requests refused with 422.", ["reason"], registry=registry)
+        self._refused = Counter("refused_requests", "Requests refused with 422 or 413.", ["reason"], registry=registry)
         self._unknown = Counter(
             "unknown_product_requests",
             f"Requests for products that the model does not know; the first {UNKNOWN_CODES} codes by name.",

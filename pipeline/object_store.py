@@ -4,12 +4,13 @@ Configured like every AWS client: environment, IRSA, `AWS_ENDPOINT_URL` for any 
 translated into the project's errors; what S3 is asked for is always named by bucket and key.
 """
 
+import logging
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Self, TypeVar
 
 import boto3
 from botocore.config import Config
@@ -21,17 +22,24 @@ from botocore.exceptions import (
     HTTPClientError,
     IncompleteReadError,
 )
+from tenacity import RetryCallState, Retrying, retry_if_exception, stop_after_attempt, wait_exponential_jitter
 
 from pipeline.errors import ObjectNotFound, StoreError, StoreRefused, StoreUnreachable, WriteConflict
-from pipeline.utils import TimeIsUp
+from pipeline.utils import Interrupted
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
-ATTEMPTS = 5  # of each call, with boto3's back-off and jitter between: a refused connection is tried for about 0.5 s
+ATTEMPTS = 6  # of each call; between them 0.5, 1, 2, 4 and 8 s and some jitter: a store that restarts is waited for
+FIRST_WAIT = 0.5  # seconds
+LONGEST_WAIT = 8.0
 CONNECT_SECONDS = 3  # time-outs of one attempt
 READ_SECONDS = 10
-BODY_ATTEMPTS = 3  # boto3 retries the call, but not a body that breaks off or is damaged while it is read
+PASSING = frozenset({"RequestTimeout", "Throttling", "ThrottlingException", "TooManyRequests", "SlowDown"})
+
+Answer = TypeVar("Answer")
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -45,68 +53,79 @@ class StoredObject:
 
 
 class ObjectStore:
-    """One bucket."""
+    """One bucket; each call is tried up to `attempts` times, if what went wrong may pass.
 
-    def __init__(self, client: "S3Client", bucket: str) -> None:
+    boto3's own retries are off: they give up on a refused connection within a second, and know nothing of a body that
+    breaks off while it is read.
+    """
+
+    def __init__(self, client: "S3Client", bucket: str, attempts: int = ATTEMPTS) -> None:
         self._client = client
         self._bucket = bucket
+        self._attempts = attempts
 
     @classmethod
     def connect(cls, bucket: str) -> Self:
         """Set up a client, without a call yet; the environment's AWS_MAX_ATTEMPTS goes before ATTEMPTS."""
         doing = f"setting up S3 for bucket {bucket}"
-        with _translated(doing):
-            try:
-                attempts = int(os.environ.get("AWS_MAX_ATTEMPTS", ATTEMPTS))
-                config = Config(
-                    retries={"mode": "standard", "total_max_attempts": attempts},
-                    connect_timeout=CONNECT_SECONDS,
-                    read_timeout=READ_SECONDS,
-                )
-                return cls(boto3.Session().client("s3", config=config), bucket)
-            except ValueError as error:  # AWS_MAX_ATTEMPTS that is no number, AWS_ENDPOINT_URL that is no address
-                raise StoreRefused(f"{doing}: {error}") from error
+        try:
+            attempts = int(os.environ.get("AWS_MAX_ATTEMPTS", ATTEMPTS))
+            if attempts < 1:
+                raise ValueError(f"AWS_MAX_ATTEMPTS is {attempts}, at least 1 is needed")
+            config = Config(
+                retries={"total_max_attempts": 1}, connect_timeout=CONNECT_SECONDS, read_timeout=READ_SECONDS
+            )
+            return cls(boto3.Session().client("s3", config=config), bucket, attempts)
+        except (BotoCoreError, ValueError) as error:  # an AWS_ENDPOINT_URL that is no address is a ValueError
+            raise StoreRefused(f"{doing}: {error}") from error
 
     def get(self, key: str) -> StoredObject:
         """Read a whole object, its checksum verified; ObjectNotFound if there is none."""
-        for attempts_left in reversed(range(BODY_ATTEMPTS)):
-            with _translated(f"reading {self._address(key)}"):
-                answer = self._client.get_object(Bucket=self._bucket, Key=key)
-                try:
-                    body = answer["Body"].read()
-                except (HTTPClientError, IncompleteReadError, FlexibleChecksumError):
-                    if attempts_left:
-                        continue
-                    raise
-                return StoredObject(key, body, answer["ETag"], answer.get("VersionId"))
-        raise AssertionError("the last attempt returns or raises")
 
-    def keys(self, prefix: str) -> Iterator[str]:
+        def read() -> StoredObject:
+            answer = self._client.get_object(Bucket=self._bucket, Key=key)
+            return StoredObject(key, answer["Body"].read(), answer["ETag"], answer.get("VersionId"))
+
+        return self._try(f"reading {self._address(key)}", read)
+
+    def keys(self, prefix: str) -> list[str]:
         """Every key that begins with `prefix`, page after page."""
-        with _translated(f"listing {self._address(prefix)}"):
-            for page in self._client.get_paginator("list_objects_v2").paginate(Bucket=self._bucket, Prefix=prefix):
-                yield from (entry["Key"] for entry in page.get("Contents", []))
+
+        def read() -> list[str]:
+            pages = self._client.get_paginator("list_objects_v2").paginate(Bucket=self._bucket, Prefix=prefix)
+            return [entry["Key"] for page in pages for entry in page.get("Contents", [])]
+
+        return self._try(f"listing {self._address(prefix)}", read)
 
     def put_new(self, key: str, body: bytes, content_type: str) -> None:
         """Write an object where there is none; WriteConflict if another was there first."""
-        with self._own_write_recognised(key, body), _translated(f"writing {self._address(key)}"):
+
+        def write() -> None:
             self._client.put_object(
                 Bucket=self._bucket, Key=key, Body=body, ContentType=content_type, IfNoneMatch="*"
             )
 
+        with self._own_write_recognised(key, body):
+            self._try(f"writing {self._address(key)}", write)
+
     def replace(self, key: str, body: bytes, content_type: str, etag: str) -> None:
         """Write an object in the place of the one that was read at `etag`; WriteConflict if it is another by now."""
-        with self._own_write_recognised(key, body), _translated(f"replacing {self._address(key)}"):
+        doing = f"replacing {self._address(key)}"
+
+        def write() -> None:
             try:
                 self._client.put_object(
                     Bucket=self._bucket, Key=key, Body=body, ContentType=content_type, IfMatch=etag
                 )
             except self._client.exceptions.NoSuchKey as error:
-                raise WriteConflict(f"replacing {self._address(key)}: it was deleted meanwhile") from error
+                raise WriteConflict(f"{doing}: it was deleted meanwhile") from error
+
+        with self._own_write_recognised(key, body):
+            self._try(doing, write)
 
     @contextmanager
     def _own_write_recognised(self, key: str, body: bytes) -> Iterator[None]:
-        """When an answer is lost, boto3 writes again, and the second try meets what the first one wrote."""
+        """When an answer is lost, the same is written again, and the second try meets what the first one wrote."""
         try:
             yield
         except WriteConflict:
@@ -117,33 +136,63 @@ class ObjectStore:
             if stored is None or stored.body != body:
                 raise
 
+    def _try(self, doing: str, call: Callable[[], Answer]) -> Answer:
+        """Make a call until it succeeds, fails for good or was tried often enough; a StoreError says what happened."""
+
+        def warn(state: RetryCallState) -> None:
+            assert state.outcome is not None
+            assert state.next_action is not None
+            log.warning("%s: %s: again in %.1f s.", doing, _text(state.outcome.exception()), state.next_action.sleep)
+
+        tries = Retrying(
+            retry=retry_if_exception(_may_pass),
+            stop=stop_after_attempt(self._attempts),
+            wait=wait_exponential_jitter(multiplier=FIRST_WAIT, max=LONGEST_WAIT, jitter=FIRST_WAIT),
+            before_sleep=warn,
+            reraise=True,
+        )
+        start = time.monotonic()
+        try:
+            return tries(call)
+        except (BotoCoreError, ClientError) as error:
+            kind, what = _understand(error)
+            raise kind(f"{doing}: {what} (tried for {time.monotonic() - start:.1f} s)") from error
+        except Interrupted as error:
+            raise type(error)(f"{doing}: {error} (tried for {time.monotonic() - start:.1f} s)") from error
+
     def _address(self, key: str) -> str:
         return f"s3://{self._bucket}/{key}"
 
 
-@contextmanager
-def _translated(doing: str) -> Iterator[None]:
-    start = time.monotonic()
-    try:
-        yield
-    except (BotoCoreError, ClientError) as error:
-        kind, what = _understand(error)
-        raise kind(f"{doing}: {what} (tried for {time.monotonic() - start:.1f} s)") from error
-    except TimeIsUp as error:
-        raise StoreUnreachable(f"{doing}: {error} (tried for {time.monotonic() - start:.1f} s)") from error
+def _may_pass(error: BaseException) -> bool:
+    """May the next try succeed?"""
+    if isinstance(error, ClientError):
+        return _code(error) in PASSING or _status(error) >= 500
+    return isinstance(error, BotoConnectionError | HTTPClientError | IncompleteReadError | FlexibleChecksumError)
 
 
 def _understand(error: BotoCoreError | ClientError) -> tuple[type[StoreError], str]:
-    text = " ".join(str(error).split())
+    text = _text(error)
+    if _may_pass(error):
+        return StoreUnreachable, text
     if not isinstance(error, ClientError):
-        transient = (BotoConnectionError, HTTPClientError, IncompleteReadError, FlexibleChecksumError)
-        return (StoreUnreachable if isinstance(error, transient) else StoreRefused), text
-    code = error.response.get("Error", {}).get("Code", "")
-    status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
-    if code in ("NoSuchKey", "404"):
+        return StoreRefused, text
+    if _code(error) in ("NoSuchKey", "404"):
         return ObjectNotFound, "there is no such object"
-    if status == 412 or code == "ConditionalRequestConflict":
+    if _status(error) == 412 or _code(error) == "ConditionalRequestConflict":
         return WriteConflict, "another writer was faster"
-    if code == "AccessDenied":  # S3 says so too of a missing object to those who may not list the bucket
+    if _code(error) == "AccessDenied":  # S3 says so too of a missing object to those who may not list the bucket
         return StoreRefused, f"{text} (not permitted, or there is no such object)"
-    return (StoreUnreachable if status >= 500 else StoreRefused), text
+    return StoreRefused, text
+
+
+def _code(error: ClientError) -> str:
+    return error.response.get("Error", {}).get("Code", "")
+
+
+def _status(error: ClientError) -> int:
+    return error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
+
+
+def _text(error: BaseException | None) -> str:
+    return " ".join(str(error).split())

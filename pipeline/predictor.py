@@ -21,7 +21,7 @@ class Predictor:
         self.product_codes = estimator.product_codes_
         self._estimator = estimator
         self._places = {code: place for place, code in enumerate(estimator.product_codes_)}
-        longest = TABLE_ANSWERS // len(self._places)
+        longest = max(TABLE_ANSWERS // len(self._places), 1)
         self._answers = {
             code: self._estimate(place, np.arange(min(manifest.products[code].orders_max // 1 + 1, longest)))
             for code, place in self._places.items()

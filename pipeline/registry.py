@@ -76,7 +76,7 @@ class Registry:
         try:
             return ChampionPointer(Champion.model_validate_json(stored.body), stored.etag)
         except ValidationError as error:
-            raise ChampionInvalid(f"{names.CHAMPION_KEY}: {_one_line(error)}") from error
+            raise ChampionInvalid(f"{names.CHAMPION_KEY}: {_faults(error)}") from error
 
     def load_champion(self) -> LoadedModel:
         """Load the model that is to be served; NoChampion if no model was ever promoted."""
@@ -130,7 +130,7 @@ class Registry:
         try:
             manifest = Manifest.model_validate_json(stored.body)
         except ValidationError as error:
-            raise ModelCorrupt(f"{key}: {_one_line(error)}") from error
+            raise ModelCorrupt(f"{key}: {_faults(error)}") from error
         if manifest.version != version:
             raise ModelCorrupt(f"{key}: it is the manifest of {manifest.version}")
         return manifest
@@ -251,7 +251,7 @@ class Registry:
             try:
                 kept.append(Champion.model_validate_json(self._store.get(key).body))
             except ValidationError as error:
-                problem(ChampionInvalid(f"{key}: {_one_line(error)}"))
+                problem(ChampionInvalid(f"{key}: {_faults(error)}"))
         pointer = self.read_champion()
         if pointer and pointer.champion not in kept:
             kept.append(pointer.champion)
@@ -319,6 +319,13 @@ def _record_key(champion: Champion, body: bytes) -> str:
 
 def _to_json(record: Manifest | Champion) -> bytes:
     return (record.model_dump_json(indent=2) + "\n").encode()
+
+
+def _faults(error: ValidationError) -> str:
+    """What is wrong with a record, and in which of its fields."""
+    return "; ".join(
+        ": ".join(filter(None, [".".join(map(str, fault["loc"])), fault["msg"]])) for fault in error.errors()
+    )
 
 
 def _one_line(error: Exception) -> str:

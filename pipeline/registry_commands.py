@@ -42,6 +42,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     args = _parse(arguments)
     try:
         args.run(Registry(ObjectStore.connect(args.bucket)), args)
+        sys.stdout.flush()
+    except BrokenPipeError:  # whoever reads, `head` say, has read enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except KeyboardInterrupt:
+        print("ERROR: stopped by Ctrl-C", file=sys.stderr)
+        return 1
     except WriteConflict as error:
         print(f"ERROR: the champion was changed meanwhile, list shows by whom: {error}", file=sys.stderr)
         return 1

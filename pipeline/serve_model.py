@@ -12,7 +12,7 @@ from pipeline.object_store import ObjectStore
 from pipeline.predictor import Predictor
 from pipeline.registry import Registry
 from pipeline.server import DrainingServer, listen
-from pipeline.utils import LOG_FORMATS, TimeIsUp, configure_logger, time_limit
+from pipeline.utils import LOG_FORMATS, Stopped, TimeIsUp, configure_logger, time_limit
 
 START_SECONDS = 50  # to have a model, whatever S3 does; below bodywork.yaml's max_startup_time_seconds
 
@@ -28,12 +28,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         with time_limit(START_SECONDS):
             model = Registry(ObjectStore.connect(args.bucket)).load_champion()
             predictor = Predictor(model.estimator, model.manifest)
+            log.info("Serving %s, trained on %s.", predictor.version, model.manifest.dataset.key)
+            lifecycle = Lifecycle()
+            server = DrainingServer(create_app(predictor, lifecycle, args.log_requests), lifecycle, args.drain_seconds)
     except (TimeToDispatchError, TimeIsUp) as error:
         log.error("No model to serve: %s", error)
         return 1
-    log.info("Serving %s, trained on %s.", predictor.version, model.manifest.dataset.key)
-    lifecycle = Lifecycle()
-    server = DrainingServer(create_app(predictor, lifecycle, args.log_requests), lifecycle, args.drain_seconds)
+    except Stopped as error:
+        log.info("Ended before the port was opened: %s", error)
+        return 0
     with server.capture_signals():  # before the port opens: from then on a signal must not lose a request
         try:  # an open port is what Bodywork takes for "ready": the model is loaded and warm by now
             listener = listen(args.host, args.port)
@@ -65,13 +68,13 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
 
 def _port(text: str) -> int:
     if not 0 <= int(text) <= 65535:
-        raise ValueError
+        raise argparse.ArgumentTypeError(f"{text} is no port, which is at most 65535")
     return int(text)
 
 
 def _seconds(text: str) -> float:
     if not 0 <= float(text) <= 3600:
-        raise ValueError
+        raise argparse.ArgumentTypeError(f"{text} is no number of seconds from 0 to 3600")
     return float(text)
 
 

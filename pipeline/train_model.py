@@ -32,7 +32,7 @@ from pipeline.orders import parse_orders
 from pipeline.report import Evidence, render_report
 from pipeline.registry import ChampionPointer, LoadedModel, Registry, describe_model, pickle_model
 from pipeline.training import Challenger, Comparison, Thresholds, challenge, compare, compare_by_promise, judge
-from pipeline.utils import LOG_FORMATS, TimeIsUp, configure_logger, time_limit
+from pipeline.utils import LOG_FORMATS, Interrupted, configure_logger, time_limit
 
 SEED = 42  # of the split, the folds and the candidates: the same week gives the same model
 REPORTED_TRAININGS = 26  # half a year of history in the report; each is a read from S3
@@ -71,7 +71,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         with time_limit(RUN_SECONDS):
             store = ObjectStore.connect(args.bucket)
             run(store, thresholds, datetime.now(UTC), os.environ.get("GIT_COMMIT_HASH", "unknown"))
-    except (TimeToDispatchError, TimeIsUp) as error:
+    except (TimeToDispatchError, Interrupted) as error:
         log.error("Nothing was promoted: %s", error)
         return 1
     return 0

@@ -13,6 +13,9 @@ from pipeline.manifest import GateVerdict, HoldOut, Metrics, ProductProfile
 from pipeline.orders import HOURS, PRODUCT
 
 
+LEAST_ROWS = 20  # of the hold-out, to compare two models on: fewer say nothing about an error
+
+
 @dataclass(frozen=True)
 class Thresholds:
     """What the gates ask for: R2 on the hold-out, and the age of the newest dataset in days."""
@@ -81,11 +84,13 @@ def _challenge(orders: pd.DataFrame, seed: int) -> Challenger:
 
 
 def compare(challenger: Challenger, champion: TimeToDispatchRegressor, orders: pd.DataFrame) -> Comparison:
-    """Measure both on the same rows, if the hold-out has at least two of products that the champion knows."""
+    """Measure both on the same rows, if the hold-out has enough of products that the champion knows."""
     known = orders[orders[PRODUCT].isin(champion.product_codes_)]
     both = challenger.hold_out[PRODUCT].isin(champion.product_codes_).to_numpy()
-    if both.sum() < 2:  # R2 is not defined for fewer
-        return Comparison(not_compared=f"{both.sum() or 'no'} row of the hold-out is of a product that it knows")
+    if both.sum() < LEAST_ROWS:
+        return Comparison(
+            not_compared=f"it knows the products of {both.sum()} rows of the hold-out, {LEAST_ROWS} are needed"
+        )
     rows = challenger.hold_out[both]
     return Comparison(
         rows=len(rows),

@@ -17,6 +17,7 @@ TEXT = "%(asctime)s - %(levelname)s - %(module)s.%(funcName)s - %(message)s"
 LOG_FORMATS = ("text", "json")
 REQUEST_HEADERS = (b"traceparent", b"x-request-id")  # what a request may be known by, the first that it has
 LONGEST_ID = 128  # characters
+INTERRUPTIONS = (signal.SIGALRM, signal.SIGTERM, signal.SIGINT)
 
 request_headers: ContextVar[Sequence[tuple[bytes, bytes]]] = ContextVar("request_headers", default=())
 
@@ -56,6 +57,7 @@ def request_id() -> str | None:
 class _TextLines(logging.Formatter):
     def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - logging's name
         request = request_id()
+        record.message = "".join(char if char.isprintable() else repr(char)[1:-1] for char in record.message)
         return super().formatMessage(record) + (f" - request {request}" if request else "")
 
 
@@ -69,21 +71,32 @@ class _JsonLines(JsonFormatter):
         return log_data | ({"request": request} if request else {})
 
 
-class TimeIsUp(BaseException):
-    """The stage has used up its time. No Exception: botocore takes those for a failed try, and tries again."""
+class Interrupted(BaseException):
+    """What is being done must end now. No Exception: botocore takes those for a failed try, and tries again."""
+
+
+class TimeIsUp(Interrupted):
+    """The stage has used up its time."""
+
+
+class Stopped(Interrupted):
+    """A signal asks the stage to stop."""
 
 
 @contextmanager
 def time_limit(seconds: float) -> Iterator[None]:
-    """Raise TimeIsUp, wherever the main thread is, if the block is not done in time."""
+    """Raise TimeIsUp, wherever the main thread is, if the block is not done in time; Stopped on SIGTERM or Ctrl-C."""
 
     def give_up(number: int, frame: FrameType | None) -> None:
-        raise TimeIsUp(f"not done in {seconds:g} s")
+        if number == signal.SIGALRM:
+            raise TimeIsUp(f"not done in {seconds:g} s")
+        raise Stopped(f"stopped by {signal.Signals(number).name}")
 
-    handler = signal.signal(signal.SIGALRM, give_up)
+    handlers = {number: signal.signal(number, give_up) for number in INTERRUPTIONS}
     timer = signal.setitimer(signal.ITIMER_REAL, seconds)
     try:
         yield
     finally:
         signal.setitimer(signal.ITIMER_REAL, *timer)
-        signal.signal(signal.SIGALRM, handler)
+        for number, handler in handlers.items():
+            signal.signal(number, handler)

@@ -41,7 +41,7 @@ class Bucket:
         self.name = name
         self.environment = environment
         self.client = s3_client(environment)
-        self.store = ObjectStore(self.client, name)
+        self.store = ObjectStore(self.client, name, attempts=1)
 
     def put(self, key: str, body: bytes) -> None:
         """Write an object, whatever is there."""
@@ -182,7 +182,7 @@ def no_credentials_of_this_machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Pa
 
 def free_port() -> int:
     """A port that nothing listens on now."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
+    with socket.create_server(("", 0)) as listener:
         port: int = listener.getsockname()[1]
         return port
 
@@ -201,7 +201,7 @@ def free_ports() -> Ports:
 def is_free(port: int) -> bool:
     """Does nothing listen on this port?"""
     try:
-        socket.create_server(("127.0.0.1", port)).close()
+        socket.create_server(("", port)).close()  # on any address
     except OSError:
         return False
     return True

@@ -1,13 +1,15 @@
 """What is in deploy/: the image's tag, the shim as a process, and Kubernetes objects by Kubernetes's own schemas."""
 
+import http.server
 import json
 import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 import yaml
@@ -185,8 +187,8 @@ def test_the_shim_passes_sigterm_on_to_its_child_and_ends_without_one(
     package = tmp_path / "bodywork/cli"
     package.mkdir(parents=True)
     (package / "cli.py").write_text(FAKE_BODYWORK)
-    for folder in (package, package.parent):
-        (folder / "__init__.py").touch()
+    (tmp_path / "bodywork/k8s").mkdir()
+    (tmp_path / "bodywork/k8s/batch_jobs.py").write_text("_get_job_status = None")
     environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
     command: list[str | Path] = [sys.executable, ROOT / "deploy/bodywork", what]
     with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) as process:
@@ -210,6 +212,46 @@ def test_the_shim_ends_the_real_bodywork_during_its_clone(tmp_path: Path) -> Non
         time.sleep(0.05)
     process.send_signal(signal.SIGTERM)
     assert process.wait(timeout=30) == 1
+
+
+# Waits for a Job by Bodywork's own code, as the shim has mended it, at the API server of the first argument.
+WAIT_FOR_JOB = f"""
+import runpy, sys
+from kubernetes import client
+runpy.run_path("{ROOT / 'deploy/bodywork'}", run_name="loaded")
+from bodywork.k8s import batch_jobs
+client.Configuration.set_default(client.Configuration(host=sys.argv[1]))
+job = client.V1Job(metadata=client.V1ObjectMeta(name="train-model", namespace="time-to-dispatch"))
+print(batch_jobs.monitor_jobs_to_completion([job], polling_freq_seconds=0, wait_before_start_seconds=0))
+"""
+
+
+class JobInTheMaking(http.server.BaseHTTPRequestHandler):
+    """An API server whose one Job says, each time it is asked, the next of what a real one says in its life."""
+
+    def do_GET(self) -> None:  # noqa: N802 - the library's name
+        """List the Job, or its pod."""
+        items: list[dict[str, Any]] = [{"metadata": {"name": "train-model-x7"}, "status": {"conditions": []}}]
+        if self.path.startswith("/apis/batch/v1/namespaces/time-to-dispatch/jobs"):
+            items = [{"metadata": {"name": "train-model"}, "status": self.statuses.pop(0)}]
+        body = json.dumps({"items": items}).encode()
+        self.send_response(200)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    statuses: ClassVar[list[dict[str, int]]] = [{"active": 1}, {}, {"ready": 0}, {"succeeded": 1}]
+
+
+def test_the_shim_makes_bodywork_wait_for_a_job_that_is_between_active_and_succeeded() -> None:
+    with http.server.HTTPServer(("127.0.0.1", 0), JobInTheMaking) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        python, address = ROOT / ".venv-bodywork/bin/python", f"http://127.0.0.1:{server.server_port}"
+        waited = subprocess.run([python, "-c", WAIT_FOR_JOB, address], capture_output=True, text=True, check=False)
+        server.shutdown()
+    assert waited.stdout.splitlines()[-1:] == ["True"], waited.stderr
+    assert JobInTheMaking.statuses == []
 
 
 def test_gits_helper_gives_the_token_and_is_silent_without_one() -> None:

@@ -2,12 +2,14 @@
 
 import json
 import os
+import re
+import shutil
 import signal
 import socket
 import subprocess
 import sys
 import urllib.request
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -15,9 +17,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from local import stages
+from local import run, stages
 from local.generate_orders import NOISE_HOURS, PRODUCTS, generate_week, to_csv
-from local.run import next_timestamp
 from local.s3_server import S3ServerError, s3_server
 from pipeline.orders import HOURS, ORDERS, PRODUCT, parse_orders
 from tests.conftest import free_port, free_ports, is_free
@@ -128,16 +129,16 @@ def test_bodywork_itself_finds_nothing_wrong_with_bodywork_yaml() -> None:
 @given(now=moments, there=st.lists(moments))
 def test_the_next_week_is_newer_than_all_there_and_not_in_the_future(now: datetime, there: list[datetime]) -> None:
     past = [moment for moment in there if moment < now.replace(microsecond=0)]
-    following = next_timestamp(past, now)
+    following = run.next_timestamp(past, now)
     assert now - timedelta(days=7) <= following <= now
     assert all(moment < following for moment in past)
 
 
 def test_the_first_week_is_dated_last_friday_at_23() -> None:
     friday = datetime(2026, 11, 20, 23, tzinfo=UTC)
-    assert next_timestamp([], datetime(2026, 11, 27, 22, 59, tzinfo=UTC)) == friday
-    assert next_timestamp([], datetime(2026, 11, 20, 23, 0, tzinfo=UTC)) == friday
-    assert next_timestamp([friday], datetime(2026, 11, 24, 9, 30, 15, 7, tzinfo=UTC)) == datetime(
+    assert run.next_timestamp([], datetime(2026, 11, 27, 22, 59, tzinfo=UTC)) == friday
+    assert run.next_timestamp([], datetime(2026, 11, 20, 23, 0, tzinfo=UTC)) == friday
+    assert run.next_timestamp([friday], datetime(2026, 11, 24, 9, 30, 15, 7, tzinfo=UTC)) == datetime(
         2026, 11, 24, 9, 30, 15, tzinfo=UTC
     )
 
@@ -166,7 +167,8 @@ def test_generated_hours_are_base_and_slope_and_noise_with_the_drift_that_was_as
 @pytest.mark.seaweedfs
 def test_an_s3_port_in_use_is_one_clear_line(tmp_path: Path) -> None:
     ports = free_ports()
-    with socket.create_server(("127.0.0.1", ports.filer)), pytest.raises(S3ServerError, match=f"port {ports.filer} on"):
+    taken = socket.create_server(("127.0.0.1", ports.filer))
+    with taken, pytest.raises(S3ServerError, match=f"port {ports.filer}, which the S3 server needs: Address"):
         with s3_server(tmp_path, "bucket", ports):
             raise AssertionError("it started on a port in use")
 
@@ -237,6 +239,48 @@ def ask(port: int) -> dict[str, object]:
     with urllib.request.urlopen(request) as answer:
         found: dict[str, object] = json.load(answer)
         return found
+
+
+def test_what_keeps_a_run_from_starting_is_one_clear_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def problem() -> str:
+        before = {sig: signal.getsignal(sig) for sig in run.SIGNALS}
+        assert run.run_until_stopped(dag, tmp_path, free_ports(), weeks=1, drift=0.0) == 1
+        for sig, handler in before.items():
+            signal.signal(sig, handler)
+        said = capsys.readouterr()
+        assert said.out == ""
+        return said.err
+
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        (train,), (serve,) = stages.read_dag()
+        dag = [[train], [replace(serve, service={**(serve.service or {}), "port": port})]]
+        expected = f"ERROR: port {port} on 127.0.0.1, which serve_model needs: Address already in use"
+        assert problem().startswith(expected)
+    monkeypatch.setattr(run, "FREE_BYTES", 10**18)  # which no disk has
+    assert re.fullmatch(r"ERROR: \d+\.\d GB are free on this disk, the S3 server wants 1000000000 GB\n", problem())
+
+
+@pytest.mark.parametrize(
+    ("python", "problem"),
+    [
+        ("no-such-python", "ERROR: there is no no-such-python; name one by make PYTHON=...\n"),
+        ("./old-python", "ERROR: ./old-python is Python 3.10.9, 3.11 to 3.13 is needed; name one by make PYTHON=...\n"),
+    ],
+)
+def test_a_missing_or_wrong_python_is_one_clear_line(python: str, problem: str, tmp_path: Path) -> None:
+    for name in ("Makefile", "requirements_cicd.txt", "requirements/uv.txt"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        shutil.copy(stages.ROOT / name, tmp_path / name)
+    old = tmp_path / "old-python"
+    old.write_text("#!/bin/sh\n[ $1 = --version ] && echo Python 3.10.9 || exit 1\n")
+    old.chmod(0o755)
+    command = ["make", "run", f"PYTHON={python}"]
+    refused = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert refused.returncode == 2
+    assert refused.stderr.startswith(problem)
 
 
 @pytest.mark.seaweedfs

@@ -2,7 +2,9 @@
 
 import json
 import logging
+import signal
 import time
+from collections.abc import Iterator
 
 import pytest
 from starlette.testclient import TestClient
@@ -10,23 +12,28 @@ from starlette.testclient import TestClient
 from pipeline.api import Lifecycle, create_app
 from pipeline.estimates import ROUTE
 from pipeline.predictor import Predictor
-from pipeline.utils import TimeIsUp, configure_logger, time_limit
+from pipeline.utils import Stopped, TimeIsUp, configure_logger, time_limit
 
 TRACE = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
 ORDER = {"product_code": "SKU-OF-THE-WEEK", "orders_placed": 112}
+
+
+@pytest.fixture(autouse=True)
+def the_other_tests_logs_stay_as_they_are() -> Iterator[None]:
+    """Puts back what a process has only once."""
+    handlers = logging.root.handlers[:]
+    yield
+    logging.captureWarnings(False)
+    logging.root.handlers[:] = handlers
 
 
 def lines_of(
     capsys: pytest.CaptureFixture[str], predictor: Predictor, log_format: str, log_requests: bool
 ) -> list[str]:
     configure_logger(log_format)
-    try:
-        client = TestClient(create_app(predictor, Lifecycle(), log_requests))
-        client.post(ROUTE, json=ORDER, headers={"traceparent": TRACE, "X-Request-ID": "second"})
-        client.post(ROUTE, json={**ORDER, "product_code": "SKU001"}, headers={"X-Request-ID": "call-7"})
-    finally:
-        logging.basicConfig(handlers=[logging.NullHandler()], force=True)
-        logging.captureWarnings(False)
+    client = TestClient(create_app(predictor, Lifecycle(), log_requests))
+    client.post(ROUTE, json=ORDER, headers={"traceparent": TRACE, "X-Request-ID": "second"})
+    client.post(ROUTE, json={**ORDER, "product_code": "SKU001"}, headers={"X-Request-ID": "call-7"})
     return [line for line in capsys.readouterr().out.splitlines() if ROUTE in line and "traffic" in line]
 
 
@@ -50,6 +57,20 @@ def test_json_lines_have_the_same_in_fields(capsys: pytest.CaptureFixture[str], 
     assert set(answered) == {"time", "level", "module", "function", "message", "request"}
     assert (refused["request"], answered["request"]) == (TRACE, "call-7")
     assert (answered["level"], answered["module"], answered["function"]) == ("INFO", "traffic", "note")
+
+
+def test_whatever_a_message_has_in_it_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    configure_logger()
+    logging.getLogger("pipeline").error("%s: rejected", "SKU\n2026-11-21 - INFO - \x1b[31mfine\u2028")
+    assert capsys.readouterr().out.endswith(r" - SKU\n2026-11-21 - INFO - \x1b[31mfine\u2028: rejected" + "\n")
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_ends_a_block_and_is_the_callers_business_again_after_it(number: signal.Signals) -> None:
+    before = signal.getsignal(number)
+    with pytest.raises(Stopped, match=f"stopped by {number.name}"), time_limit(60):
+        signal.raise_signal(number)
+    assert signal.getsignal(number) is before
 
 
 def test_a_block_that_is_not_done_in_time_is_ended_even_where_exceptions_are_swallowed() -> None:

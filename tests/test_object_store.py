@@ -5,6 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+from moto.server import ThreadedMotoServer
 
 from local.s3_server import s3_server
 from pipeline.errors import ObjectNotFound, StoreError, StoreRefused, StoreUnreachable, WriteConflict
@@ -144,6 +145,23 @@ def test_an_s3_that_is_not_there_is_named_with_how_long_it_was_tried(
     store = connect(monkeypatch, "bucket", moto_environment, AWS_ENDPOINT_URL=nowhere)
     with pytest.raises(StoreUnreachable, match=rf"reading s3://bucket/key: .*{nowhere}.* \(tried for \d+\.\d s\)"):
         store.get("key")
+
+
+def test_an_s3_that_restarts_is_waited_for(
+    moto_environment: dict[str, str], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    port = free_port()
+    changed = {"AWS_ENDPOINT_URL": f"http://127.0.0.1:{port}", "AWS_MAX_ATTEMPTS": "6"}
+    store = connect(monkeypatch, "no-such-bucket", moto_environment, **changed)
+    server = ThreadedMotoServer(port=port, verbose=False)
+    late = threading.Timer(0.5, server.start)
+    late.start()
+    with pytest.raises(StoreRefused, match="NoSuchBucket"):  # which only an S3 that is there can say
+        store.get("key")
+    late.join()
+    server.stop()
+    assert "reading s3://no-such-bucket/key: Could not connect to the endpoint URL" in caplog.text
+    assert "again in " in caplog.text
 
 
 @pytest.mark.seaweedfs

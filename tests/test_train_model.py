@@ -201,12 +201,17 @@ def test_a_champion_whose_manifest_is_damaged_is_replaced_with_a_warning(
     assert f"it no longer loads: {manifest_key(VERSION)}: " in caplog.text
 
 
-def test_a_champion_that_knows_but_a_row_of_the_hold_out_is_not_compared_with(trained_bucket: Bucket) -> None:
+@pytest.mark.parametrize(("rows", "compared"), [(3, False), (90, False), (110, True)])
+def test_a_champion_that_knows_fewer_than_20_rows_of_the_hold_out_is_not_compared_with(
+    trained_bucket: Bucket, rows: int, compared: bool
+) -> None:
     orders = generate_week(seed=2)
     names = "new-" + orders[PRODUCT]
-    names.iloc[:3] = "SKU001"
-    train_next_week(trained_bucket, orders.assign(product_code=names))
+    names.iloc[:rows] = "SKU001"  # a fifth of them is in the hold-out
+    hours = orders[HOURS].where(names != "SKU001", 0.5 + 0.03 * orders[ORDERS])
+    train_next_week(trained_bucket, orders.assign(product_code=names, hours_to_dispatch=hours))
     assert champion_of(trained_bucket).version == NEXT_VERSION
+    assert (manifest_of(trained_bucket, NEXT_VERSION).hold_out.champion is not None) == compared
 
 
 def test_a_week_of_nothing_but_rare_products_is_one_clear_line(bucket: Bucket, week: pd.DataFrame) -> None:
@@ -221,7 +226,7 @@ def test_a_champion_of_other_products_is_not_compared_with(trained_bucket: Bucke
     train_next_week(trained_bucket, orders.assign(product_code="new-" + orders[PRODUCT]))
     manifest = manifest_of(trained_bucket, NEXT_VERSION)
     assert manifest.gates[2].reasons == [
-        "not compared with a champion: no row of the hold-out is of a product that it knows"
+        "not compared with a champion: it knows the products of 0 rows of the hold-out, 20 are needed"
     ]
     assert manifest.production_error is None
 
@@ -334,10 +339,9 @@ def test_whichever_write_s3_refuses_the_old_champion_stays_and_the_next_run_succ
 
     trained_bucket.put(dataset_key(NEXT_FRIDAY), to_csv(generate_week(seed=2)))
     store = Refusing(trained_bucket.client, trained_bucket.name)
-    try:
+    with pytest.raises(TimeToDispatchError, match="S3 takes no more"):
         run(store, THRESHOLDS, NEXT_SATURDAY, "def5678")
-    except TimeToDispatchError:
-        assert Registry(trained_bucket.store).load_champion().manifest.version == VERSION
+    assert Registry(trained_bucket.store).load_champion().manifest.version == VERSION
     run(trained_bucket.store, THRESHOLDS, NEXT_SATURDAY, "def5678")
     assert Registry(trained_bucket.store).load_champion().manifest.dataset.key == dataset_key(NEXT_FRIDAY)
 
