@@ -6,6 +6,8 @@ BIN := .venv/bin
 UV := UV_PYTHON_DOWNLOADS=never $(BIN)/uv --no-progress
 COMPILE := $(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate
 
+unexport PYTHONDONTWRITEBYTECODE # each process would compile all that it imports again: 7 s instead of 2.5
+
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 
@@ -20,6 +22,18 @@ run: .venv/installed ## Train on a generated week on a local S3 and serve on 127
 .PHONY: test
 test: .venv/installed .venv-bodywork/installed ## Run the static analysis and all tests
 	@$(BIN)/tox run
+
+.PHONY: bench
+bench: .venv/installed ## Measure the budgets on this machine, which should be quiet (ARGS="--soak 60")
+	@$(BIN)/python -m benchmarks.run $(ARGS)
+
+.PHONY: faults
+faults: .venv/installed ## Try every fault of S3 at every call, and a hundred moments to be killed at (slow)
+	@$(BIN)/pytest -n auto -m slow
+
+.PHONY: fuzz
+fuzz: .venv/installed ## Send 10,000 requests that are made up from the service's OpenAPI description (slow)
+	@$(BIN)/pytest -s -m fuzz
 
 .PHONY: mutants
 mutants: .venv/installed ## Say which faults in the gates, the data contract and the registry no test would notice (slow)

@@ -1,21 +1,24 @@
 """Constant load on the service: every answer counts, and nothing is tried again.
 
-    python -m e2e.load http://127.0.0.1:30080 [--kept 8] [--new 4] [--slow 4]
+    python -m e2e.load http://127.0.0.1:30080 [--kept 8] [--new 4] [--slow 4] [--example 2]
 
-runs until SIGTERM, then prints what it saw as JSON. A request that is refused, reset, not answered in time, not with
-200 or not in the right form has failed.
+runs until SIGTERM, or the end of its input, which comes with the end of whoever started it; then prints what it saw as
+JSON. A request that is refused, reset, not answered in time, not with 200 or not in the right form has failed. The
+example client alone may try twice, as it does: no estimate is its failure.
 """
 
 import argparse
 import http.client
 import json
 import signal
+import sys
 import threading
 import time
 from contextlib import suppress
 from urllib.parse import urlsplit
 
-ROUTE = "/api/v0.1/time_to_dispatch"
+from e2e.example_client import ROUTE, hours_to_dispatch
+
 BODY = b'{"product_code": "SKU001", "orders_placed": 112}'
 TIMEOUT_SECONDS = 10
 KEPT_PAUSE = 0.03  # seconds between two requests of a client that keeps its connection
@@ -34,10 +37,12 @@ class Tally:
         self.failures: list[str] = []
         self.versions: dict[str, dict[str, float]] = {}
 
-    def answered(self, version: str) -> None:
-        """Count a right answer."""
+    def answered(self, version: str | None = None) -> None:
+        """Count a right answer, and which model it was of, if that is known."""
         with self._lock:
             self.requests += 1
+            if version is None:
+                return
             now = time.time()
             seen = self.versions.setdefault(version, {"answers": 0, "first": now, "last": now})
             seen["answers"] += 1
@@ -100,21 +105,47 @@ class Client(threading.Thread):
             connection.endheaders(BODY)
 
 
+class ExampleClient(threading.Thread):
+    """The client of README's page for the backend team."""
+
+    def __init__(self, url: str, tally: Tally, stopped: threading.Event) -> None:
+        super().__init__(daemon=True)
+        self._url = url
+        self._tally = tally
+        self._stopped = stopped
+
+    def run(self) -> None:
+        """Ask until stopped."""
+        while not self._stopped.is_set():
+            if hours_to_dispatch(self._url, "SKU001", 112) is None:
+                self._tally.failure("example: no estimate")
+            else:
+                self._tally.answered()
+            self._stopped.wait(KEPT_PAUSE)
+
+
 def main() -> None:
     """Load until SIGTERM."""
     parser = argparse.ArgumentParser(prog="python -m e2e.load", description=__doc__)
     parser.add_argument("url")
-    for kind, number in (("kept", 8), ("new", 4), ("slow", 4)):
+    for kind, number in (("kept", 8), ("new", 4), ("slow", 4), ("example", 2)):
         parser.add_argument(f"--{kind}", type=int, default=number, help=f"{kind} clients (default: %(default)s)")
     args = parser.parse_args()
     tally, stopped = Tally(), threading.Event()
     for sig in (signal.SIGTERM, signal.SIGINT):
         signal.signal(sig, lambda number, frame: stopped.set())
-    clients = [
+
+    def stop_at_end_of_input() -> None:
+        sys.stdin.read()
+        stopped.set()
+
+    threading.Thread(target=stop_at_end_of_input, daemon=True).start()
+    clients: list[threading.Thread] = [
         Client(kind, urlsplit(args.url).netloc, tally, stopped)
         for kind in ("kept", "new", "slow")
         for _ in range(getattr(args, kind))
     ]
+    clients += [ExampleClient(args.url, tally, stopped) for _ in range(args.example)]
     for client in clients:
         client.start()
     for client in clients:

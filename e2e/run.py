@@ -11,7 +11,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from e2e.git_server import GitServer, git_server
-from e2e.load import BODY, ROUTE
+from e2e.example_client import ROUTE
+from e2e.load import BODY
 from e2e.world import LOG, NODE_PORT, SETTINGS, Miss, World, expect, seconds_of, under_load
 from operations.cluster import CONTROLLER_NAMESPACE, OperationError, check_namespace, get, items, kubectl, may_i, run
 from operations.service import ask_replicas, check_deployment, check_replicas, cluster_folder, ready_pods

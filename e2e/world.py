@@ -215,7 +215,7 @@ class Load:
 
     def __init__(self, url: str) -> None:
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "e2e.load", url], cwd=ROOT, stdout=subprocess.PIPE, text=True
+            [sys.executable, "-m", "e2e.load", url], cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
         )
 
     def stop(self) -> dict[str, Any]:

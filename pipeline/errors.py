@@ -3,6 +3,7 @@
 TimeToDispatchError
 ├── StoreError
 │   ├── StoreUnreachable     S3 did not answer, or not in time
+│   │   └── PromotionUnknown the answer that was lost is the one to the champion's replacement
 │   ├── StoreRefused         S3 answered with a refusal: credentials, permission, bucket, checksum
 │   ├── ObjectNotFound       no object under this key
 │   └── WriteConflict        a conditional write lost against another writer
@@ -32,6 +33,10 @@ class StoreError(TimeToDispatchError):
 
 class StoreUnreachable(StoreError):
     """S3 did not answer, or not in time."""
+
+
+class PromotionUnknown(StoreUnreachable):
+    """The champion was to be replaced, and S3's answer was lost: it may be the old one, or the new one."""
 
 
 class StoreRefused(StoreError):

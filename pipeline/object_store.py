@@ -22,6 +22,7 @@ from botocore.exceptions import (
     HTTPClientError,
     IncompleteReadError,
 )
+from botocore.parsers import ResponseParserError
 from tenacity import RetryCallState, Retrying, retry_if_exception, stop_after_attempt, wait_exponential_jitter
 
 from pipeline.errors import ObjectNotFound, StoreError, StoreRefused, StoreUnreachable, WriteConflict
@@ -36,6 +37,9 @@ LONGEST_WAIT = 8.0
 CONNECT_SECONDS = 3  # time-outs of one attempt
 READ_SECONDS = 10
 PASSING = frozenset({"RequestTimeout", "Throttling", "ThrottlingException", "TooManyRequests", "SlowDown"})
+PASSING_ERRORS = (
+    BotoConnectionError, HTTPClientError, IncompleteReadError, FlexibleChecksumError, ResponseParserError
+)  # fmt: skip
 
 Answer = TypeVar("Answer")
 
@@ -154,7 +158,7 @@ class ObjectStore:
         start = time.monotonic()
         try:
             return tries(call)
-        except (BotoCoreError, ClientError) as error:
+        except (BotoCoreError, ClientError, ResponseParserError) as error:
             kind, what = _understand(error)
             raise kind(f"{doing}: {what} (tried for {time.monotonic() - start:.1f} s)") from error
         except Interrupted as error:
@@ -168,10 +172,10 @@ def _may_pass(error: BaseException) -> bool:
     """May the next try succeed?"""
     if isinstance(error, ClientError):
         return _code(error) in PASSING or _status(error) >= 500
-    return isinstance(error, BotoConnectionError | HTTPClientError | IncompleteReadError | FlexibleChecksumError)
+    return isinstance(error, PASSING_ERRORS)
 
 
-def _understand(error: BotoCoreError | ClientError) -> tuple[type[StoreError], str]:
+def _understand(error: Exception) -> tuple[type[StoreError], str]:
     text = _text(error)
     if _may_pass(error):
         return StoreUnreachable, text

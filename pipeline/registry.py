@@ -30,7 +30,9 @@ from pipeline.errors import (
     NoChampion,
     ObjectNotFound,
     PromotionRefused,
+    PromotionUnknown,
     StoreRefused,
+    StoreUnreachable,
     TimeToDispatchError,
     VersionNotFound,
     WriteConflict,
@@ -38,6 +40,7 @@ from pipeline.errors import (
 from pipeline.estimator import TimeToDispatchRegressor
 from pipeline.manifest import Champion, Libraries, Manifest, ModelRecord, running_libraries
 from pipeline.object_store import ObjectStore
+from pipeline.utils import Interrupted
 
 JSON = "application/json"
 HTML = "text/html; charset=utf-8"
@@ -185,18 +188,24 @@ class Registry:
         return _at_next_free_second(write, manifest.trained_at)
 
     def promote(self, champion: Champion, instead_of: ChampionPointer | None) -> None:
-        """Move the pointer, if it still says what was read; WriteConflict if another writer moved it.
+        """Move the pointer, if it still says what was read.
+
+        WriteConflict if another writer moved it; PromotionUnknown if S3 did not say whether it was moved.
 
         The pointer that was read is kept first. It was the champion then, whatever comes of the swap; its key holds
         its digest, so whoever keeps it a second time finds it there.
         """
+        if instead_of is not None:
+            kept = _to_json(instead_of.champion)
+            self._store.put_new(_record_key(instead_of.champion, kept), kept, JSON)
         body = _to_json(champion)
-        if instead_of is None:
-            self._store.put_new(names.CHAMPION_KEY, body, JSON)
-            return
-        kept = _to_json(instead_of.champion)
-        self._store.put_new(_record_key(instead_of.champion, kept), kept, JSON)
-        self._store.replace(names.CHAMPION_KEY, body, JSON, instead_of.etag)
+        try:
+            if instead_of is None:
+                self._store.put_new(names.CHAMPION_KEY, body, JSON)
+            else:
+                self._store.replace(names.CHAMPION_KEY, body, JSON, instead_of.etag)
+        except (StoreUnreachable, Interrupted) as error:
+            raise PromotionUnknown(str(error)) from error
 
     def promote_version(self, version: str, reason: str, git_commit: str) -> Champion:
         """Make a stored version the champion by hand, if it loads; whatever is wrong, nothing is changed."""

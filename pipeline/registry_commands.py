@@ -12,7 +12,7 @@ from importlib.util import find_spec
 
 from pydantic_core import to_json
 from pipeline import names
-from pipeline.errors import ModelError, ModelNotFound, TimeToDispatchError, WriteConflict
+from pipeline.errors import ModelError, ModelNotFound, PromotionUnknown, TimeToDispatchError, WriteConflict
 from pipeline.history import weeks
 from pipeline.manifest import Champion, Manifest, Metrics
 from pipeline.object_store import ObjectStore
@@ -51,6 +51,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 1
     except WriteConflict as error:
         print(f"ERROR: the champion was changed meanwhile, list shows by whom: {error}", file=sys.stderr)
+        return 1
+    except PromotionUnknown as error:
+        print(f"ERROR: the champion may have been changed or not, list shows it: {error}", file=sys.stderr)
         return 1
     except TimeToDispatchError as error:
         print(f"ERROR: {error}", file=sys.stderr)

@@ -19,6 +19,7 @@ from pipeline.errors import (
     ModelError,
     NoDataset,
     ObjectNotFound,
+    PromotionUnknown,
     TimeToDispatchError,
     TrainingRejected,
     VersionNotFound,
@@ -62,7 +63,10 @@ class Incumbent:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Train once; 0 if the new model was stored and promoted, 1 if not: then the old champion is served on."""
+    """Train once; 0 if the new model was stored and promoted, 1 if not: then the old champion is served on.
+
+    1, too, if S3 did not say whether it took the promotion.
+    """
     args = _parse(arguments)
     configure_logger(args.log_format)
     log.info("Starting train-model stage.")
@@ -71,6 +75,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         with time_limit(RUN_SECONDS):
             store = ObjectStore.connect(args.bucket)
             run(store, thresholds, datetime.now(UTC), os.environ.get("GIT_COMMIT_HASH", "unknown"))
+    except PromotionUnknown as error:
+        log.error("The new model is stored, and may have been promoted or not: %s", error)
+        return 1
     except (TimeToDispatchError, Interrupted) as error:
         log.error("Nothing was promoted: %s", error)
         return 1

@@ -93,7 +93,8 @@ def time_limit(seconds: float) -> Iterator[None]:
         raise Stopped(f"stopped by {signal.Signals(number).name}")
 
     handlers = {number: signal.signal(number, give_up) for number in INTERRUPTIONS}
-    timer = signal.setitimer(signal.ITIMER_REAL, seconds)
+    # again each second: where the interpreter was in a finalizer, the first one was lost
+    timer = signal.setitimer(signal.ITIMER_REAL, seconds, 1)
     try:
         yield
     finally:

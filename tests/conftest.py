@@ -1,11 +1,15 @@
 """What the tests share: S3 servers, weeks of orders, fitted models, and stages started as Bodywork starts them."""
 
+import http.client
 import logging
 import os
 import re
 import socket
+import subprocess
+import time
 import uuid
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -14,6 +18,7 @@ import pytest
 from hypothesis import settings
 from moto.server import ThreadedMotoServer
 
+from local import stages
 from local.generate_orders import generate_week, to_csv
 from local.s3_server import GRPC_OFFSET, Ports, s3_client, s3_server
 from pipeline.names import dataset_key
@@ -27,6 +32,7 @@ NOW = datetime(2026, 11, 21, 8, 0, tzinfo=UTC)  # the Saturday morning after the
 FRIDAY = datetime(2026, 11, 20, 23, 0, tzinfo=UTC)
 THRESHOLDS = Thresholds(reject_below=0.8, warn_below=0.9, max_dataset_age_days=30)
 
+DRAIN_SECONDS = 3.0
 LOG_LINE = re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d{3} - [A-Z]+ - \w+\.\w+ - .")
 RunStage = Callable[[Callable[[Sequence[str]], int], Sequence[str], dict[str, str]], tuple[int, list[str]]]
 
@@ -147,6 +153,43 @@ def champion(moto_environment: dict[str, str], trained_objects: dict[str, bytes]
 def predictor(champion: LoadedModel) -> Predictor:
     """Its answers."""
     return Predictor(champion.estimator, champion.manifest)
+
+
+@dataclass
+class Service:
+    """A running serve_model."""
+
+    process: "subprocess.Popen[bytes]"
+    port: int
+
+    def connect(self) -> http.client.HTTPConnection:
+        """A connection, not opened yet."""
+        return http.client.HTTPConnection("127.0.0.1", self.port, timeout=30)
+
+    def is_open(self) -> bool:
+        """Does it take connections?"""
+        try:
+            socket.create_connection(("127.0.0.1", self.port), timeout=5).close()
+        except ConnectionRefusedError:
+            return False
+        return True
+
+
+@pytest.fixture
+def service(trained_bucket: Bucket) -> Iterator[Service]:
+    """The stage serve_model as a process, on a model trained a moment ago."""
+    port = free_port()
+    arguments = [trained_bucket.name, "--host=127.0.0.1", f"--port={port}", f"--drain-seconds={DRAIN_SECONDS}"]
+    stage = replace(stages.read_dag()[1][0], args=arguments)
+    service = Service(stages.start(stage, trained_bucket.environment), port)
+    try:
+        while not service.is_open():
+            assert service.process.poll() is None
+            time.sleep(0.05)
+        yield service
+    finally:
+        service.process.kill()
+        service.process.wait()
 
 
 @pytest.fixture

@@ -72,12 +72,6 @@ def test_the_dockerfile_pleases_hadolint() -> None:
     assert (done.returncode, done.stdout) == (0, "")
 
 
-def test_bodywork_finds_its_configuration_valid() -> None:
-    command: list[str | Path] = [ROOT / ".venv-bodywork/bin/bodywork", "validate", "--check-files"]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stdout
-
-
 def test_bodywork_finds_a_stage_that_is_not_there(tmp_path: Path) -> None:
     text = (ROOT / "bodywork.yaml").read_text().replace(">> serve_model", ">> serve_modle")
     (tmp_path / "bodywork.yaml").write_text(text)

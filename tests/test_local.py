@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 
 from local import run, stages
 from local.generate_orders import NOISE_HOURS, PRODUCTS, generate_week, to_csv
-from local.s3_server import S3ServerError, s3_server
+from local.s3_server import SECRET_KEY, S3ServerError, s3_server
 from pipeline.orders import HOURS, ORDERS, PRODUCT, parse_orders
 from tests.conftest import free_port, free_ports, is_free
 
@@ -292,3 +292,7 @@ def test_a_run_ends_with_an_answering_service_and_the_next_one_promotes_over_it(
     assert second.answer is not None
     assert first.answer["model_version"] != second.answer["model_version"]
     assert f"Promoted {second.answer['model_version']} instead of {first.answer['model_version']}." in second.output
+    logs = "".join(path.read_text(errors="replace") for path in tmp_path.glob("*.log"))
+    assert "mini" in logs
+    for output in (first.output, second.output, logs):
+        assert SECRET_KEY not in output

@@ -73,6 +73,17 @@ def test_a_signal_ends_a_block_and_is_the_callers_business_again_after_it(number
     assert signal.getsignal(number) is before
 
 
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_a_limit_that_is_reached_in_a_finalizer_is_not_lost() -> None:
+    class Busy:
+        def __del__(self) -> None:
+            time.sleep(0.4)
+
+    with pytest.raises(TimeIsUp, match="not done in 0.2 s"), time_limit(0.2):
+        (lambda: Busy())()
+        time.sleep(60)
+
+
 def test_a_block_that_is_not_done_in_time_is_ended_even_where_exceptions_are_swallowed() -> None:
     def stubborn() -> None:
         while True:

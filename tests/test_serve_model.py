@@ -4,46 +4,19 @@ import http.client
 import json
 import signal
 import socket
-import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import closing
-from dataclasses import dataclass, replace
 
 import pytest
 
-from local import stages
 from pipeline.estimates import ROUTE
 from pipeline.names import CHAMPION_KEY, manifest_key, model_key, spell_version
 from pipeline.serve_model import main
-from tests.conftest import NOW, Bucket, RunStage, free_port
+from tests.conftest import DRAIN_SECONDS, NOW, Bucket, RunStage, Service
 
 VERSION = spell_version(NOW)
 BODY = json.dumps({"product_code": "SKU001", "orders_placed": 112})
-DRAIN_SECONDS = 3.0
-
-
-@dataclass
-class Service:
-    """A running serve_model."""
-
-    process: "subprocess.Popen[bytes]"
-    port: int
-
-    def connect(self) -> http.client.HTTPConnection:
-        return http.client.HTTPConnection("127.0.0.1", self.port, timeout=30)
-
-    def is_open(self) -> bool:
-        try:
-            socket.create_connection(("127.0.0.1", self.port), timeout=5).close()
-        except ConnectionRefusedError:
-            return False
-        return True
-
-    def wait_until_draining(self) -> None:
-        with closing(self.connect()) as connection:
-            while ask(connection, "GET", "/readyz").status != 503:
-                time.sleep(0.01)
 
 
 def ask(connection: http.client.HTTPConnection, method: str = "POST", route: str = ROUTE) -> http.client.HTTPResponse:
@@ -55,20 +28,10 @@ def ask(connection: http.client.HTTPConnection, method: str = "POST", route: str
     return answer
 
 
-@pytest.fixture
-def service(trained_bucket: Bucket) -> Iterator[Service]:
-    port = free_port()
-    arguments = [trained_bucket.name, "--host=127.0.0.1", f"--port={port}", f"--drain-seconds={DRAIN_SECONDS}"]
-    stage = replace(stages.read_dag()[1][0], args=arguments)
-    service = Service(stages.start(stage, trained_bucket.environment), port)
-    try:
-        while not service.is_open():
-            assert service.process.poll() is None
-            time.sleep(0.05)
-        yield service
-    finally:
-        service.process.kill()
-        service.process.wait()
+def wait_until_draining(service: Service) -> None:
+    with closing(service.connect()) as connection:
+        while ask(connection, "GET", "/readyz").status != 503:
+            time.sleep(0.01)
 
 
 def test_a_drain_loses_no_request_and_ends_with_exit_code_0(service: Service) -> None:
@@ -79,7 +42,7 @@ def test_a_drain_loses_no_request_and_ends_with_exit_code_0(service: Service) ->
     half_sent.sendall(f"POST {ROUTE} HTTP/1.1\r\n{headers}\r\n\r\n{BODY[:10]}".encode())
 
     service.process.send_signal(signal.SIGTERM)
-    service.wait_until_draining()
+    wait_until_draining(service)
     last_on_kept = ask(kept)
     assert (last_on_kept.status, last_on_kept.getheader("Connection")) == (200, "close")
     on_a_new_one = ask(new)
@@ -102,7 +65,7 @@ def test_ctrl_c_skips_the_drain_and_is_exit_code_0(service: Service) -> None:
 def test_a_second_signal_ends_the_drain(service: Service) -> None:
     started = time.monotonic()
     service.process.send_signal(signal.SIGTERM)
-    service.wait_until_draining()
+    wait_until_draining(service)
     service.process.send_signal(signal.SIGTERM)
     assert service.process.wait(30) == 0
     assert time.monotonic() - started < DRAIN_SECONDS

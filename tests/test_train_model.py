@@ -317,35 +317,6 @@ def test_a_training_that_loses_against_a_better_champion_is_rejected(trained_buc
     assert champion_of(trained_bucket).version == VERSION
 
 
-@pytest.mark.parametrize("writes", range(5))
-def test_whichever_write_s3_refuses_the_old_champion_stays_and_the_next_run_succeeds(
-    trained_bucket: Bucket, writes: int
-) -> None:
-    class Refusing(ObjectStore):
-        left = writes
-
-        def _count(self) -> None:
-            if not self.left:
-                raise TimeToDispatchError("S3 takes no more")
-            self.left -= 1
-
-        def put_new(self, key: str, body: bytes, content_type: str) -> None:
-            self._count()
-            super().put_new(key, body, content_type)
-
-        def replace(self, key: str, body: bytes, content_type: str, etag: str) -> None:
-            self._count()
-            super().replace(key, body, content_type, etag)
-
-    trained_bucket.put(dataset_key(NEXT_FRIDAY), to_csv(generate_week(seed=2)))
-    store = Refusing(trained_bucket.client, trained_bucket.name)
-    with pytest.raises(TimeToDispatchError, match="S3 takes no more"):
-        run(store, THRESHOLDS, NEXT_SATURDAY, "def5678")
-    assert Registry(trained_bucket.store).load_champion().manifest.version == VERSION
-    run(trained_bucket.store, THRESHOLDS, NEXT_SATURDAY, "def5678")
-    assert Registry(trained_bucket.store).load_champion().manifest.dataset.key == dataset_key(NEXT_FRIDAY)
-
-
 @pytest.mark.parametrize(
     "arguments",
     [

@@ -1,0 +1,146 @@
+"""make bench: the budgets, each measured beside what it is a share of; exit code 1 names those that were missed.
+
+The service, a plain FastAPI route and a bare ASGI function take turns on one core, the load is on another. Then the
+stage train_model, as a process, on weeks of a thousand to ten million orders. On a quiet machine, some 12 minutes.
+"""
+
+import argparse
+import statistics
+import sys
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from benchmarks import serving, training
+from benchmarks.machine import describe
+from local.s3_server import Ports, S3ServerError, s3_server
+
+BUCKET = "bench"
+TURNS = 5
+TURN_SECONDS = 5.0
+STARTS = 5
+SMALL_TRAININGS = 5
+
+
+@dataclass(frozen=True)
+class Budget:
+    """A figure and what it must not pass."""
+
+    what: str
+    measured: float
+    limit: float
+    unit: str
+    least: bool = False
+
+    @property
+    def held(self) -> bool:
+        """Is it within its limit?"""
+        return self.measured >= self.limit if self.least else self.measured <= self.limit
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Measure everything; 0 if every budget was held."""
+    args = _parse(arguments)
+    print(describe(), flush=True)
+    try:
+        with tempfile.TemporaryDirectory() as folder, s3_server(Path(folder), BUCKET, Ports()) as environment:
+            budgets = [*_trainings(environment), *_serving(environment, args.soak)]
+    except S3ServerError as error:
+        print(f"ERROR: {error}", file=sys.stderr)
+        return 1
+    _table(
+        ["budget", "measured", "limit", ""],
+        [
+            [
+                budget.what,
+                f"{budget.measured:.3g} {budget.unit}",
+                f"{'>=' if budget.least else '<='} {budget.limit:g} {budget.unit}",
+                "ok" if budget.held else "MISSED",
+            ]
+            for budget in budgets
+        ],
+    )
+    missed = [budget.what for budget in budgets if not budget.held]
+    if missed:
+        print(f"ERROR: missed: {'; '.join(missed)}", file=sys.stderr)
+    return 1 if missed else 0
+
+
+def _trainings(environment: dict[str, str]) -> list[Budget]:
+    imports = min((training.imports() for _ in range(SMALL_TRAININGS)), key=lambda run: run.wall)
+    cases = [(rows, bent) for rows in training.SIZES[1:] for bent in (False, True)]
+    large = [training.train(BUCKET, environment, rows, bent=bent) for rows, bent in cases]
+    # last: the champion that the service loads is of a week like any other
+    small = sorted(
+        (training.train(BUCKET, environment, training.SIZES[0]) for _ in range(SMALL_TRAININGS)),
+        key=lambda run: run.wall,
+    )[SMALL_TRAININGS // 2]
+    _table(
+        ["train_model", "wall, s", "CPU, s", "peak, MiB"],
+        [[run.name, f"{run.wall:.1f}", f"{run.cpu:.1f}", f"{run.peak:.0f}"] for run in (imports, small, *large)],
+    )
+    times = training.SIZES[2] // training.SIZES[1]
+    worst = max(large[2:], key=lambda run: run.wall)
+    return [
+        Budget("training on 1,000 orders, the whole process", small.wall, 6, "s"),
+        Budget("training on 10,000,000 orders", worst.wall, 60, "s"),
+        Budget("its memory", max(run.peak for run in large[2:]) / 1024 * 1.073741824, 2, "GB"),
+        *(
+            Budget(f"growth of time with orders, {name}", training.growth(*pair, imports, times), 1, "exponent")
+            for name, pair in (("line", (large[0], large[2])), ("boosted trees", (large[1], large[3])))
+        ),
+    ]
+
+
+def _serving(environment: dict[str, str], soak_seconds: float) -> list[Budget]:
+    starts = [serving.seconds_to_first_answer(BUCKET, environment) for _ in range(STARTS)]
+    with serving.subjects(BUCKET, environment) as running:
+        serving.take_turns(running, TURNS, TURN_SECONDS)
+        service, constant, bare = running.values()
+        _table(
+            ["POST, one core", "requests a second", "of bare ASGI"],
+            [
+                [subject.name, f"{subject.rate:,.0f}", f"{serving.ratio(subject, bare):.2f}"]
+                for subject in (service, constant, bare)
+            ],
+        )
+        latencies = {subject.name: serving.latencies(subject) for subject in (service, constant, bare)}
+        _table(
+            ["latency at half of its own most, ms", *next(iter(latencies.values()))],
+            [[name, *(f"{value:.2f}" for value in found.values())] for name, found in latencies.items()],
+        )
+        idle = serving.rate_beside_idle_connections(service, TURNS, TURN_SECONDS)
+        grown, descriptors, failures = serving.soak(service, soak_seconds)
+        peak = serving.peak(service)
+    print(f"start to first answer: {', '.join(f'{seconds:.2f}' for seconds in starts)} s", flush=True)
+    print(f"soak of {soak_seconds:g} s at 80 %: {grown:+.1f} MiB, {descriptors:+d} descriptors, {failures} failures")
+    return [
+        Budget("throughput, of bare ASGI", serving.ratio(service, bare), 0.9, "x", least=True),
+        Budget("throughput beside 1,000 idle connections, of without", idle, 0.95, "x", least=True),
+        Budget("start to first answer", statistics.median(starts), 3, "s"),
+        Budget("memory of the service, peak", peak, 205, "MiB"),
+        Budget(f"memory grown by {soak_seconds:g} s of soak", grown, 2, "MiB"),
+        Budget("descriptors grown by it", descriptors, 0, ""),
+        Budget("failures in it", failures, 0, ""),
+    ]
+
+
+def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    widths = [max(len(row[place]) for row in (header, *rows)) for place in range(len(header))]
+    print()
+    for row in (header, ["-" * width for width in widths], *rows):
+        first, *others = (f"{cell:<{width}}" if place == 0 else f"{cell:>{width}}"
+                          for place, (cell, width) in enumerate(zip(row, widths, strict=True)))  # fmt: skip
+        print("| " + " | ".join([first, *others]) + " |", flush=True)
+    print()
+
+
+def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.run", description=__doc__)
+    parser.add_argument("--soak", type=float, default=300.0, metavar="S", help="seconds at 80 %% (default: 300)")
+    return parser.parse_args(arguments)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

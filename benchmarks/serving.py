@@ -1,0 +1,157 @@
+"""The service beside what it could at most be: each on one core, the load on another, in turns."""
+
+import itertools
+import json
+import os
+import signal
+import socket
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from benchmarks.load import HOST, closed_loop, open_loop
+from benchmarks.machine import cores, descriptors, peak_mib, resident_mib
+from local.s3_server import stop
+from pipeline.estimates import ROUTE
+
+CONNECTIONS = 64
+PRODUCTS = ("SKU001", "SKU002", "SKU003", "SKU004", "SKU005")
+OFF_THE_TABLE = 20  # one request in so many has a number of orders that is not whole
+LATENCY_SECONDS = 10.0
+IDLE_CONNECTIONS = 1_000
+
+
+@dataclass
+class Subject:
+    """A running server, and its requests a second in each turn."""
+
+    name: str
+    process: "subprocess.Popen[bytes]"
+    port: int
+    rates: list[float]
+
+    @property
+    def rate(self) -> float:
+        """The median of the turns."""
+        return statistics.median(self.rates)
+
+
+def requests() -> list[bytes]:
+    """A hundred orders of known products, one in twenty of them off the table of answers."""
+    orders = [number * 2 + (0.5 if number % OFF_THE_TABLE == 0 else 0) for number in range(100)]
+    return [request(code, placed) for code, placed in zip(itertools.cycle(PRODUCTS), orders, strict=False)]
+
+
+def request(product_code: str, orders_placed: float) -> bytes:
+    """One request, as it goes over the wire."""
+    body = json.dumps({"product_code": product_code, "orders_placed": orders_placed})
+    head = f"POST {ROUTE} HTTP/1.1\r\nHost: {HOST}\r\nContent-Type: application/json\r\nContent-Length: {len(body)}"
+    return f"{head}\r\n\r\n{body}".encode()
+
+
+@contextmanager
+def subjects(bucket: str, environment: dict[str, str]) -> Iterator[dict[str, Subject]]:
+    """The service, a plain FastAPI route and a bare ASGI function, each ready on the first core."""
+    stock = ["-m", "uvicorn", "--no-access-log", "--log-level=warning", "--lifespan=off", f"--host={HOST}"]
+    commands = {
+        "service": ["-m", "pipeline.serve_model", bucket, f"--host={HOST}", "--port={}"],
+        "FastAPI constant": [*stock, "--port={}", "benchmarks.constant:app"],
+        "bare ASGI": [*stock, "--port={}", "benchmarks.bare:app"],
+    }
+    with ExitStack() as until_done:
+        running = {}
+        for name, command in commands.items():
+            process, port, _ = start(command, environment)
+            until_done.callback(stop, process, signal.SIGINT, 15)
+            running[name] = Subject(name, process, port, [])
+        yield running
+
+
+def start(command: Sequence[str], environment: dict[str, str]) -> tuple["subprocess.Popen[bytes]", int, float]:
+    """Start a server on the first core; the process, its port, and the seconds until its first answer."""
+    with socket.create_server((HOST, 0)) as free:
+        port: int = free.getsockname()[1]
+    pinned = ["taskset", "-c", str(cores()[0]), sys.executable, *(part.format(port) for part in command)]
+    begun = time.perf_counter()
+    process = subprocess.Popen(
+        pinned, env={**os.environ, **environment}, cwd=Path(__file__).parents[1], stdout=subprocess.DEVNULL
+    )
+    while process.poll() is None and time.perf_counter() - begun < 60:
+        with suppress(OSError), socket.create_connection((HOST, port), timeout=60) as connection:
+            connection.sendall(request("SKU001", 112))
+            if connection.recv(12) == b"HTTP/1.1 200":
+                return process, port, time.perf_counter() - begun
+        time.sleep(0.005)
+    process.kill()
+    raise SystemExit(f"{' '.join(pinned)}: no answer, exit code {process.wait()}")
+
+
+def seconds_to_first_answer(bucket: str, environment: dict[str, str]) -> float:
+    """From the start of the process to an estimate."""
+    process, _, seconds = start(["-m", "pipeline.serve_model", bucket, f"--host={HOST}", "--port={}"], environment)
+    stop(process, signal.SIGINT, 15)
+    return seconds
+
+
+def take_turns(running: dict[str, Subject], turns: int, seconds: float) -> None:
+    """Load each in turn, so that what else happens on the machine happens to all."""
+    os.sched_setaffinity(0, {cores()[1]})
+    for subject in list(running.values()) * (turns + 1):
+        outcome = closed_loop(subject.port, requests(), CONNECTIONS, seconds)
+        if outcome.failures:
+            raise SystemExit(f"{subject.name}: {outcome.failures} of {outcome.answers} requests failed under load")
+        subject.rates.append(outcome.answers / outcome.seconds)
+    for subject in running.values():
+        del subject.rates[0]  # warming up
+
+
+def ratio(subject: Subject, other: Subject) -> float:
+    """The median, over the turns, of how its requests a second compare with the other's of the same turn."""
+    return statistics.median(one / two for one, two in zip(subject.rates, other.rates, strict=True))
+
+
+def rate_beside_idle_connections(subject: Subject, turns: int, seconds: float) -> float:
+    """Requests a second beside so many open and silent connections, by turns with and without: their ratio."""
+    rates: list[float] = []
+    for number in range(2 * turns):
+        with ExitStack() as until_done:
+            for _ in range(IDLE_CONNECTIONS * (number % 2)):
+                connection = until_done.enter_context(socket.create_connection((HOST, subject.port)))
+                connection.sendall(request("SKU001", 1))
+                connection.recv(1000)
+            outcome = closed_loop(subject.port, requests(), CONNECTIONS, seconds)
+        rates.append(outcome.answers / outcome.seconds)
+    return statistics.median(beside / without for without, beside in zip(rates[::2], rates[1::2], strict=True))
+
+
+def latencies(subject: Subject) -> dict[str, float]:
+    """Milliseconds by percentile, at half of the most that it can answer."""
+    outcome = open_loop(subject.port, requests(), CONNECTIONS, LATENCY_SECONDS, subject.rate / 2)
+    if outcome.failures:
+        raise SystemExit(f"{subject.name}: {outcome.failures} of {outcome.answers} requests failed at half load")
+    ordered = sorted(outcome.latencies)
+    return {f"p{share:g}": ordered[int(len(ordered) * share / 100)] * 1e3 for share in (50, 99, 99.9)}
+
+
+def soak(subject: Subject, seconds: float) -> tuple[float, int, int]:
+    """Load it at 80 % for so long; the MiB and the descriptors that it grew by, and the failures."""
+    open_loop(subject.port, requests(), CONNECTIONS, min(20.0, seconds), subject.rate * 0.8)
+    before = resident_mib(subject.process.pid), descriptors(subject.process.pid)
+    failures = 0
+    ends = time.monotonic() + seconds
+    while time.monotonic() < ends:
+        outcome = open_loop(subject.port, requests(), CONNECTIONS, min(20.0, seconds), subject.rate * 0.8)
+        failures += outcome.failures
+    time.sleep(0.5)
+    grown = resident_mib(subject.process.pid) - before[0]
+    return grown, descriptors(subject.process.pid) - before[1], failures
+
+
+def peak(subject: Subject) -> float:
+    """The most memory that it ever had in use, in MiB."""
+    return peak_mib(subject.process.pid)

@@ -1,0 +1,29 @@
+"""A client as README's page for the backend team describes it; `make e2e` runs it against every roll-out.
+
+    python -m e2e.example_client http://127.0.0.1:8000 SKU001 112
+"""
+
+import sys
+
+import urllib3
+
+ROUTE = "/api/v0.1/time_to_dispatch"
+CONNECTIONS = urllib3.PoolManager(
+    maxsize=10,  # kept open, and closed when an answer says `Connection: close`
+    timeout=urllib3.Timeout(connect=1, read=1),
+    retries=urllib3.Retry(total=1, status_forcelist=[503], allowed_methods=["POST"], raise_on_status=False),
+)
+
+
+def hours_to_dispatch(service: str, product_code: str, orders_placed: int) -> float | None:
+    """How many hours to show to the customer; None if there is no estimate, and then none is shown."""
+    order = {"product_code": product_code, "orders_placed": orders_placed}
+    try:
+        answer = CONNECTIONS.request("POST", service + ROUTE, json=order)
+    except urllib3.exceptions.HTTPError:
+        return None
+    return float(answer.json()["est_hours_to_dispatch"]) if answer.status == 200 else None
+
+
+if __name__ == "__main__":
+    print(hours_to_dispatch(sys.argv[1], sys.argv[2], int(sys.argv[3])))
