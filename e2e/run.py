@@ -221,6 +221,16 @@ def _weekly(world: World) -> None:
             versions.append(world.champion())
             check_replicas(ask_replicas(world.project), commit=deployed, version=versions[1])
         expect(versions[1] != old, "no new model was promoted")
+    with world.scenario("the weekly run ended in mid-training takes its training with it") as figures:
+        before = world.pods(), world.champion()
+        with under_load(world, figures, [before[1]]):
+            key = world.upload_week()
+            _start_job("weekly", "e2e-weekly-ended")
+            _wait_until(lambda: get("job/train-model", world.project.name) is not None, 60, "no training began")
+            kubectl("delete", "job", "e2e-weekly-ended", "-n", CONTROLLER_NAMESPACE, "--wait=false")
+            _wait_until(lambda: get("job/train-model", world.project.name) is None, 60, "the training's Job is there")
+        expect((world.pods(), world.champion()) == before, "pods or champion changed")
+        world.client.delete_object(Bucket=world.project.bucket, Key=key)
     with world.scenario("the weekly run without a new week leaves the service alone") as figures:
         before = world.pods(), world.champion()
         _start_job("weekly-second-chance", "e2e-weekly-3")

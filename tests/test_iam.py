@@ -12,15 +12,16 @@ import boto3
 import pytest
 from botocore.exceptions import BotoCoreError
 
+from operations.weekly import trained_on
 from pipeline.errors import ObjectNotFound, StoreRefused
-from pipeline.names import dataset_key
+from pipeline.names import dataset_key, manifest_key, parse_dataset_key, rejected_manifest_key, spell_version
 from pipeline.registry import Registry
 from pipeline.train_model import run
 from tests.conftest import FRIDAY, NOW, THRESHOLDS, Bucket, free_port
 
 POLICIES = Path(__file__).parents[1] / "deploy/iam"
 BUCKET = "time-to-dispatch"
-OPEN_CALLS = 12  # how many calls moto lets pass without a policy: those that make the users below
+OPEN_CALLS = 15  # how many calls moto lets pass without a policy: those that make the users below
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +43,7 @@ def roles() -> Iterator[dict[str, Bucket]]:
         calls = OPEN_CALLS
         iam = boto3.Session("first", "first", region_name="us-east-1").client("iam", endpoint_url=address)
         everybody = {}
-        for role in ("data-engineering", "train-model", "serve-model", "everything"):
+        for role in ("data-engineering", "train-model", "serve-model", "weekly-run", "everything"):
             while True:
                 try:
                     iam.create_user(UserName=role)
@@ -75,6 +76,17 @@ def test_the_three_roles_together_get_a_model_served(roles: dict[str, Bucket], w
     assert Registry(roles["serve-model"].store).load_champion().manifest.dataset.key == dataset_key(FRIDAY)
 
 
+def test_the_weekly_run_sees_which_weeks_were_trained_on(
+    roles: dict[str, Bucket], week_csv: bytes, trained_objects: dict[str, bytes]
+) -> None:
+    version = spell_version(NOW)
+    roles["everything"].put(dataset_key(FRIDAY), week_csv)
+    roles["everything"].put(rejected_manifest_key(version), trained_objects[manifest_key(version)])
+    dataset = parse_dataset_key(dataset_key(FRIDAY))
+    assert dataset is not None
+    assert trained_on(roles["weekly-run"].store, dataset) == version
+
+
 @pytest.mark.parametrize(
     ("role", "prefix"),
     [
@@ -85,6 +97,9 @@ def test_the_three_roles_together_get_a_model_served(roles: dict[str, Bucket], w
         ("serve-model", "datasets/"),
         ("serve-model", "models/"),
         ("serve-model", "rejected/"),
+        ("weekly-run", "datasets/"),
+        ("weekly-run", "models/"),
+        ("weekly-run", "rejected/"),
     ],
 )
 def test_a_role_writes_nothing_that_is_not_its_own(roles: dict[str, Bucket], role: str, prefix: str) -> None:
@@ -101,6 +116,7 @@ def test_a_role_writes_nothing_that_is_not_its_own(roles: dict[str, Bucket], rol
         ("train-model", "elsewhere/"),
         ("serve-model", "datasets/"),
         ("serve-model", "rejected/"),
+        ("weekly-run", "elsewhere/"),
     ],
 )
 def test_a_role_reads_nothing_that_is_not_its_own(roles: dict[str, Bucket], role: str, prefix: str) -> None:
@@ -109,7 +125,7 @@ def test_a_role_reads_nothing_that_is_not_its_own(roles: dict[str, Bucket], role
         roles[role].store.get(f"{prefix}there")
 
 
-@pytest.mark.parametrize("role", ["data-engineering", "train-model", "serve-model"])
+@pytest.mark.parametrize("role", ["data-engineering", "train-model", "serve-model", "weekly-run"])
 def test_no_role_deletes(roles: dict[str, Bucket], role: str) -> None:
     for prefix in ("datasets/", "models/", "rejected/"):
         roles["everything"].put(f"{prefix}kept", b"")
