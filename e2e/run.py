@@ -324,6 +324,9 @@ def _token(world: World) -> None:
         seen += kubectl("logs", "-n", project.name, pod)
         where = "/stage/bodywork_project/.git/config /opt/git/config /proc/[0-9]*/cmdline"
         seen += kubectl("exec", "-n", project.name, pod, "--", "sh", "-c", f"cat {where}")
+    search = 'test -n "$GIT_TOKEN" || exit 1; grep -rlF "$GIT_TOKEN" /etc /opt /stage /tmp /usr /var 2>/dev/null; true'
+    files = kubectl("exec", "-n", project.name, ready_pods(project)[0], "--", "sh", "-c", search).split()
+    expect(not files, f"the token is in {files}")
     for job in items("jobs", CONTROLLER_NAMESPACE):
         seen += _job_log(job["metadata"]["name"], lines=-1)
     seen += LOG.read_text()
