@@ -23,6 +23,7 @@ from pipeline.server import DrainingServer, listen
 from pipeline.traffic import Traffic
 
 PRODUCTS = ("SKU001", "SKU003", "SKU-OF-NOBODY", "", "SKU001\0", "\u212a")
+PAUSE = 0.005  # seconds between the pieces of a request, for the server to read the one before
 LAST = "GET /livez HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"  # so that all is read which comes before it
 
 
@@ -67,7 +68,7 @@ def exchange(port: int, pieces: list[bytes]) -> bytes:
         try:
             for number, piece in enumerate(pieces):
                 if number:
-                    time.sleep(0.002)
+                    time.sleep(PAUSE)
                 connection.sendall(piece)
             while data := connection.recv(65536):
                 received += data
@@ -158,6 +159,18 @@ def assert_both_say_the_same(pair: Pair, pieces: list[bytes]) -> None:
 @given(request=requests())
 def test_lane_and_fastapi_give_the_same_answer_to_any_request(pair: Pair, request: list[bytes]) -> None:
     assert_both_say_the_same(pair, [*request[:-1], request[-1] + LAST.encode()])
+
+
+@pytest.mark.parametrize("tail", [b"", b" ", b"x", b"{}"])
+def test_a_body_that_is_valid_so_far_is_judged_when_all_of_it_is_there(pair: Pair, tail: bytes) -> None:
+    body = b'{"product_code": "SKU001", "orders_placed": 7}'
+    head = f"POST {ROUTE} HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+    with_length = f"{head}Content-Length: {len(body + tail)}\r\n\r\n".encode() + body
+    chunk = b"%x\r\n%b\r\n"
+    chunked = f"{head}Transfer-Encoding: chunked\r\n\r\n".encode() + chunk % (len(body), body)
+    rest = (chunk % (len(tail), tail) if tail else b"") + b"0\r\n\r\n"
+    for pieces in ([with_length, tail + LAST.encode()], [chunked, rest + LAST.encode()]):
+        assert_both_say_the_same(pair, pieces)
 
 
 @settings(max_examples=30)
