@@ -90,7 +90,11 @@ def test_any_bytes_are_orders_or_one_clear_line(body: bytes) -> None:
 @pytest.mark.parametrize(
     ("body", "message"),
     [
-        pytest.param(b"", "the object is empty, a CSV with the columns", id="empty"),
+        pytest.param(
+            b"",
+            "the object is empty, a CSV with the columns hours_to_dispatch, orders_placed, product_code is expected",
+            id="empty",
+        ),
         pytest.param(b"\n\n", "no column hours_to_dispatch, no column orders_placed, no column product", id="blank"),
         pytest.param(csv_of(good=0), "0 rows, at least 100 are needed", id="header only"),
         pytest.param(csv_of(good=10), "10 rows, at least 100 are needed", id="ten rows"),
@@ -157,6 +161,29 @@ def test_numbers_at_the_very_limits_are_no_breach_beside_one() -> None:
     assert refusal(csv_of("0,0,SKU001", "0.5,1000000,SKU001", "1000000,5,SKU001", bad)) == (
         "1 of 104 rows have hours_to_dispatch that is no number (first: row 4, 'fast')"
     )
+
+
+def test_a_quotation_that_is_broken_in_the_first_row_is_in_row_1() -> None:
+    message = refusal(csv_of('1,2,"SKU001', good=0))
+    assert message == "1 of 1 rows have a broken quotation or field (unexpected end of data) (first: row 1, '')"
+
+
+def test_a_header_that_cannot_be_read_is_named() -> None:
+    assert refusal(csv_of(header=f'"{HEADER}')) == "the header cannot be read: unexpected end of data"
+
+
+def test_a_wrong_header_is_shown_as_it_reads_but_no_more_than_200_characters_of_it() -> None:
+    assert refusal(csv_of(header="hours,orders")).endswith("; the header reads 'hours,orders'")
+    assert refusal(csv_of(header="x" * 300)).endswith(f"; the header reads '{'x' * 200}'")
+
+
+def test_no_more_than_80_bytes_are_shown_of_a_last_line_that_was_cut_off_even_if_a_letter_is_cut() -> None:
+    assert refusal(csv_of() + b"x" * 100).endswith(f"no newline: '{'x' * 80}'")
+    assert refusal(csv_of() + b"x" * 79 + "é".encode() * 9).endswith(f"no newline: '{'x' * 79}\ufffd'")
+
+
+def test_a_carriage_return_in_quotes_is_what_was_written() -> None:
+    assert refusal(csv_of('1,2,"\r"')).endswith("a blank product_code (first: row 1, '\\r')")
 
 
 def test_a_long_value_is_cut_to_80_characters() -> None:
