@@ -11,5 +11,7 @@ Settings, all from the environment:
     E2E_GIT_URL                the https:// address of it, which git, in pods and here, rewrites to the above
     E2E_NODE                   where a NodePort answers (127.0.0.1)
 
-On kind, for instance, E2E_GIT_LISTEN is 172.18.0.1:8418, and E2E_IMAGE_ADDITION writes git's `url.<base>.insteadOf`.
+On kind, for instance (not tried), E2E_GIT_LISTEN is 172.18.0.1:8418, E2E_IMAGE_ADDITION writes git's
+`url.<base>.insteadOf`, and the cluster's configuration maps port 30080 to this machine. Where the network enforces
+policies, one that lets all in is added: the load comes from no namespace, and this S3 and git are not on port 443.
 """

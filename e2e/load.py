@@ -4,7 +4,7 @@
 
 runs until SIGTERM, or the end of its input, which comes with the end of whoever started it; then prints what it saw as
 JSON. A request that is refused, reset, not answered in time, not with 200 or not in the right form has failed. The
-example client alone may try twice, as it does: no estimate is its failure.
+example client alone may try twice, as it does: no estimate is its failure, and it is counted apart.
 """
 
 import argparse
@@ -14,6 +14,7 @@ import signal
 import sys
 import threading
 import time
+from collections import Counter
 from contextlib import suppress
 from urllib.parse import urlsplit
 
@@ -33,16 +34,18 @@ class Tally:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self.requests = 0
+        self.answers_by_kind: Counter[str] = Counter()
         self.failed = 0
         self.failures: list[str] = []
         self.versions: dict[str, dict[str, float]] = {}
 
-    def answered(self, version: str | None = None) -> None:
-        """Count a right answer, and which model it was of, if that is known."""
+    def answered(self, kind: str, version: str | None = None) -> None:
+        """Count a right answer, and which model it was of: the example client, which tries twice, does not know."""
         with self._lock:
-            self.requests += 1
+            self.answers_by_kind[kind] += 1
             if version is None:
                 return
+            self.requests += 1
             now = time.time()
             seen = self.versions.setdefault(version, {"answers": 0, "first": now, "last": now})
             seen["answers"] += 1
@@ -82,7 +85,7 @@ class Client(threading.Thread):
                 else:
                     found = json.loads(body)
                     assert set(found) == {"est_hours_to_dispatch", "model_version"}
-                    self._tally.answered(found["model_version"])
+                    self._tally.answered(self._kind, found["model_version"])
                 keep = self._kind != "new" and not answer.will_close
             except (OSError, http.client.HTTPException, ValueError, AssertionError) as error:
                 self._tally.failure(f"{self._kind}: {type(error).__name__}: {error}")
@@ -120,7 +123,7 @@ class ExampleClient(threading.Thread):
             if hours_to_dispatch(self._url, "SKU001", 112) is None:
                 self._tally.failure("example: no estimate")
             else:
-                self._tally.answered()
+                self._tally.answered("example")
             self._stopped.wait(KEPT_PAUSE)
 
 
@@ -151,7 +154,7 @@ def main() -> None:
     for client in clients:
         client.join()
     print(json.dumps({"requests": tally.requests, "failed": tally.failed, "failures": tally.failures,
-                      "versions": tally.versions}))  # fmt: skip
+                      "versions": tally.versions, "answers_by_kind": tally.answers_by_kind}))  # fmt: skip
 
 
 if __name__ == "__main__":

@@ -9,19 +9,28 @@ import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from e2e.git_server import GitServer, git_server
 from e2e.example_client import ROUTE
 from e2e.load import BODY
-from e2e.world import LOG, NODE_PORT, SETTINGS, Miss, World, expect, seconds_of, under_load
+from e2e.world import LOG, NODE_PORT, SETTINGS, Done, Miss, World, expect, seconds_of, under_load
 from operations.cluster import CONTROLLER_NAMESPACE, OperationError, check_namespace, get, items, kubectl, may_i, run
-from operations.service import ask_replicas, check_deployment, check_replicas, cluster_folder, ready_pods
-from operations.service import wait_for_rollout
+from operations.service import (
+    ask_replicas,
+    check_deployment,
+    check_replicas,
+    cluster_folder,
+    pods,
+    ready_pods,
+    wait_for_rollout,
+)
 
 ROLL_OUTS = 10
 LEAST_REQUESTS = 50_000
 LIMIT_SECONDS = 15 * 60
 ROLLBACK_SECONDS = 60
+CRASH_SECONDS = 120  # Bodywork by itself takes 150 s for the roll-out alone
 JOB_SECONDS = 120
 
 
@@ -78,9 +87,20 @@ def _set_up(world: World) -> None:
         world.client.delete_object(Bucket=world.project.bucket, Key=key)
     world.upload_week()
     kubectl("apply", "-k", str(cluster_folder()))
+    kubectl("apply", "-f", "-", stdin=json.dumps(_let_all_in(world.project.name)))
     for namespace in (world.project.name, CONTROLLER_NAMESPACE):
         world.secret(namespace, "git", GIT_TOKEN=world.token)
     world.s3_secret()
+
+
+def _let_all_in(namespace: str) -> dict[str, Any]:
+    """Where policies are enforced: this load comes from no namespace, and this S3 and git are not on port 443."""
+    return {
+        "apiVersion": "networking.k8s.io/v1",
+        "kind": "NetworkPolicy",
+        "metadata": {"name": "e2e", "namespace": namespace},
+        "spec": {"podSelector": {}, "policyTypes": ["Ingress", "Egress"], "ingress": [{}], "egress": [{}]},
+    }
 
 
 def _predict(world: World) -> str:
@@ -112,30 +132,36 @@ def _refusals(world: World) -> None:
     """What make deploy refuses before anything is touched."""
     good = world.git("rev-parse", "HEAD")
     deploy = "deploy"
+    done: list[Done] = []
+
+    def refused(verb: str, *words: str, **settings: str) -> None:
+        done.append(world.refused(verb, *words, **settings))
+
     with world.scenario("refused early: context, credentials, cluster, image, tree, DAG, namespace") as figures:
         with under_load(world, figures):
-            world.refused(deploy, "CONTEXT says elsewhere", CONTEXT="elsewhere")
-            world.refused(deploy, "say which cluster is meant", CONTEXT="")
-            world.refused("rollback", "CONTEXT says elsewhere", CONTEXT="elsewhere")
-            world.refused("status", "CONTEXT says elsewhere", CONTEXT="elsewhere")
-            world.refused(deploy, "must be logged in", KUBECONFIG=_kubeconfig(world, token="expired"))
-            world.refused(deploy, "refused", KUBECONFIG=_kubeconfig(world, server="https://127.0.0.1:1"))
-            world.refused(deploy, "no right in namespace", KUBECONFIG=_kubeconfig(world, token=_token_of_nobody()))
+            refused(deploy, "CONTEXT says elsewhere", CONTEXT="elsewhere")
+            refused(deploy, "say which cluster is meant", CONTEXT="")
+            refused("rollback", "CONTEXT says elsewhere", CONTEXT="elsewhere")
+            refused("status", "CONTEXT says elsewhere", CONTEXT="elsewhere")
+            refused(deploy, "must be logged in", KUBECONFIG=_kubeconfig(world, token="expired"))
+            refused(deploy, "refused", KUBECONFIG=_kubeconfig(world, server="https://127.0.0.1:1"))
+            refused(deploy, "no right in namespace", KUBECONFIG=_kubeconfig(world, token=_token_of_nobody()))
+            refused(deploy, "a name or a token in it", GIT_URL="https://me:secret@example.com/a.git")
             with _uncommitted(world):
-                world.refused(deploy, "not committed")
+                refused(deploy, "not committed")
             for old, new, words in (
                 ("DAG: train_model >> serve_model", "DAG: train_model >> serve_modle", "serve_modle"),
                 (world.project.image, world.project.image + "0", "its inputs give"),
                 (world.project.image, "nobody/" + world.project.image.partition("/")[2], "is not on Docker Hub"),
             ):
                 world.commit("Try what is refused", "bodywork.yaml", old, new)
-                world.refused(deploy, words)
+                refused(deploy, words)
                 world.back_to(good)
             with _terminating("e2e-terminating"):
                 world.commit("Deploy elsewhere", "bodywork.yaml", "name: time-to-dispatch", "name: e2e-terminating")
-                world.refused(deploy, "Terminating")
+                refused(deploy, "Terminating")
                 world.back_to(good)
-        figures.append("11 refusals")
+        figures.append(f"{len(done)} refusals")
 
 
 def _failures(world: World) -> None:
@@ -170,7 +196,7 @@ def _failures(world: World) -> None:
         world.s3_secret,
     )
     fails(
-        "the bucket denied",
+        "a key that the bucket does not take",
         lambda: world.s3_secret(AWS_SECRET_ACCESS_KEY="wrong"),
         "Nothing was promoted",
         world.s3_secret,
@@ -196,7 +222,13 @@ def _commit_that_does_not_start(world: World) -> None:
         world.commit("Do not start", "pipeline/serve_model.py", "    args = _parse(arguments)\n", "    1 / 0\n")
         try:
             with under_load(world, figures, [old]):
-                figures.append(world.refused("deploy", "replicas go on").error.removeprefix("ERROR: ")[:110])
+                done = world.refused("deploy", "2 replicas go on as they were")
+                expect("crashes again and again" in done.output, "the roll-out was not reached, or not interrupted")
+                expect(done.seconds < CRASH_SECONDS, f"it took {done.seconds:.0f} s")
+                figures.append(f"{done.seconds:.0f} s; {done.error.removeprefix('ERROR: ')[:110]}")
+                wait_for_rollout(world.project)
+                expect(pods(world.project) == set(ready_pods(world.project)), "a pod of the broken commit is there")
+                check_replicas(ask_replicas(world.project), commit=good, version=old)
         finally:
             world.back_to(good)
     # that deployment trained a model before it failed: the next one serves it
@@ -217,6 +249,8 @@ def _weekly(world: World) -> None:
             _start_job("weekly", "e2e-weekly-2")
             expect(_outcome("e2e-weekly-1") == "succeeded", f"the first run failed: {_job_log('e2e-weekly-1')}")
             expect(_outcome("e2e-weekly-2") == "failed", "the second run at the same time did not fail")
+            expect("409" in _job_log("e2e-weekly-2", lines=-1), "the second run did not meet the first one's training")
+            expect("the service answers with" in _job_log("e2e-weekly-1"), _job_log("e2e-weekly-1"))
             wait_for_rollout(world.project)
             versions.append(world.champion())
             check_replicas(ask_replicas(world.project), commit=deployed, version=versions[1])
@@ -229,6 +263,8 @@ def _weekly(world: World) -> None:
             _wait_until(lambda: get("job/train-model", world.project.name) is not None, 60, "no training began")
             kubectl("delete", "job", "e2e-weekly-ended", "-n", CONTROLLER_NAMESPACE, "--wait=false")
             _wait_until(lambda: get("job/train-model", world.project.name) is None, 60, "the training's Job is there")
+            of_it = ("-l", "stage=train-model")
+            _wait_until(lambda: not items("pods", world.project.name, *of_it), 60, "the training's pod is there")
         expect((world.pods(), world.champion()) == before, "pods or champion changed")
         world.client.delete_object(Bucket=world.project.bucket, Key=key)
     with world.scenario("the weekly run without a new week leaves the service alone") as figures:
@@ -261,6 +297,12 @@ def _pods(world: World) -> None:
             wait_for_rollout(project)
             check_replicas(ask_replicas(project), commit=commit)
             figures.append(f"commit {commit[:7]}, head {head[:7]}")
+    with world.scenario("a stage killed in its container starts again in the same pod"):
+        pod = ready_pods(project)[0]
+        kubectl("exec", "-n", project.name, pod, "--", "sh", "-c", "kill -9 $(cat /proc/1/task/1/children)")
+        _wait_until(lambda: pod not in ready_pods(project), 60, "it was not killed")
+        _wait_until(lambda: pod in ready_pods(project), 60, "it did not come back")
+        check_replicas(ask_replicas(project))
     with world.scenario("a pod evicted under load, the second eviction refused by the budget") as figures:
         with under_load(world, figures):
             first, second = ready_pods(project)[:2]
@@ -347,8 +389,15 @@ def _kubeconfig(world: World, **changed: str) -> str:
 
 
 def _token_of_nobody() -> str:
-    """A token of an account that may do nothing but look at namespaces."""
-    return kubectl("create", "token", "bodywork-workflow-controller", "-n", CONTROLLER_NAMESPACE).strip()
+    """A token of an account that may do nothing but look at namespaces and accounts."""
+    for command in (
+        ("serviceaccount", "nobody", "-n", "default"),
+        ("clusterrole", "e2e-nobody", "--verb=get", "--resource=namespaces,serviceaccounts"),
+        ("clusterrolebinding", "e2e-nobody", "--clusterrole=e2e-nobody", "--serviceaccount=default:nobody"),
+    ):
+        manifest = kubectl("create", *command, "--dry-run=client", "-o", "yaml")
+        kubectl("apply", "-f", "-", stdin=manifest)
+    return kubectl("create", "token", "nobody", "-n", "default").strip()
 
 
 @contextmanager

@@ -238,6 +238,8 @@ def under_load(world: World, figures: list[str], versions: Sequence[str] | None 
     finally:
         seen.update(load.stop())
         figures.append(f"{seen['requests']:,} requests, {seen['failed']} failed")
+    silent = {"kept", "new", "slow", "example"} - set(seen["answers_by_kind"])
+    expect(not silent, f"no answer to the clients {sorted(silent)}")
     expect(seen["failed"] == 0, f"{seen['failed']} failed, the first: {seen['failures'][:1]}")
     allowed = set(versions) if versions is not None else {world.champion()}
     expect(set(seen["versions"]) <= allowed, f"answered by {sorted(seen['versions'])}, expected {sorted(allowed)}")

@@ -138,8 +138,9 @@ def may_i(verb: str, resource: str, namespace: str, *arguments: str) -> bool:
     """May the current user, or the one that the arguments name, do this in a namespace?"""
     command = ["kubectl", "auth", "can-i", verb, resource, "-n", namespace, "--quiet", *arguments]
     done = subprocess.run(command, capture_output=True, text=True, timeout=CALL_SECONDS, check=False)
-    if done.stderr.strip():
-        raise OperationError(f"kubectl auth can-i: {done.stderr.strip().splitlines()[-1]}")
+    said = [line for line in done.stderr.splitlines() if not line.startswith("Warning:")]  # "not namespace scoped"
+    if said:
+        raise OperationError(f"kubectl auth can-i: {said[-1]}")
     return done.returncode == 0
 
 

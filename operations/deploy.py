@@ -18,6 +18,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import yaml
 
@@ -42,13 +43,21 @@ from operations.cluster import (
 )
 from operations.image import check_tag, is_on_hub
 
-RIGHTS = [
-    ("create", "jobs"),
-    ("patch", "deployments"),
+PROJECT_RIGHTS = [
+    *((verb, "jobs") for verb in ("create", "list", "delete")),
+    *((verb, "deployments") for verb in ("create", "list", "patch", "delete")),
+    ("list", "replicasets"),
     ("create", "services"),
     ("list", "secrets"),
     ("create", "pods/exec"),
-    ("patch", "networkpolicies"),
+    ("get", "pods/log"),
+    *(("patch", kind) for kind in ("serviceaccounts", "roles", "rolebindings", "networkpolicies")),
+    *(("patch", kind) for kind in ("poddisruptionbudgets", "horizontalpodautoscalers")),
+]
+CONTROLLER_RIGHTS = [
+    ("list", "jobs"),
+    *(("patch", kind) for kind in ("cronjobs", "serviceaccounts", "roles", "rolebindings")),
+    *(("patch", kind) for kind in ("namespaces", "clusterroles", "clusterrolebindings")),
 ]
 POLL_SECONDS = 2
 _REASON = re.compile(r"(?:ERROR - \S+ - |Deployment failed --> )(.+)")
@@ -70,6 +79,7 @@ def _deploy() -> None:
     _push_tag(tag, commit)
     step(f"Bodywork: {url}, tag {tag}")
     _run_bodywork(project, url, tag)
+    _wait_for_others(project)  # a weekly run that began meanwhile
     verify(project, folder, commit, tag)
     _schedule(project, url, tag)
     step(f"deployed {tag}")
@@ -96,6 +106,8 @@ def _check() -> tuple[Project, Path, str, str, str]:
     url = os.environ.get("GIT_URL") or run(["git", "remote", "get-url", _remote()], "git", cwd=ROOT).strip()
     if not url.startswith("https://"):
         raise OperationError(f"GIT_URL: {url} is not https://, which is how pods clone; set GIT_URL")
+    if urlsplit(url).username:
+        raise OperationError("GIT_URL has a name or a token in it, which would be seen everywhere: set GIT_TOKEN")
     run(bodywork("validate", "--check-files"), "bodywork.yaml", cwd=ROOT)
     project, folder = read_project(), service.cluster_folder()
     check_tag(project.image)
@@ -104,10 +116,20 @@ def _check() -> tuple[Project, Path, str, str, str]:
         on_hub = pool.submit(is_on_hub, project.image)
         for namespace in (project.name, CONTROLLER_NAMESPACE):
             check_namespace(namespace)
-        check_rights(project.name, RIGHTS)
+        check_rights(project.name, PROJECT_RIGHTS)
+        check_rights(CONTROLLER_NAMESPACE, CONTROLLER_RIGHTS)
+        _check_kind_of_cluster(project, folder)
         if not on_hub.result():
             raise OperationError(f"{project.image} is not on Docker Hub: make image")
     return project, folder, url, commit, f"deploy-{commit[:12]}"
+
+
+def _check_kind_of_cluster(project: Project, folder: Path) -> None:
+    """An OperationError if deploy/cluster would take the roles of the accounts away that deploy/eks gave them."""
+    account = get("serviceaccount/bodywork-stage", project.name) or {"metadata": {}}
+    has_role = "eks.amazonaws.com/role-arn" in account["metadata"].get("annotations", {})
+    if has_role and folder.name != "eks":
+        raise OperationError("this cluster's accounts have roles of AWS: CLUSTER=deploy/eks is meant")
 
 
 def _remote() -> str:
@@ -161,13 +183,15 @@ def _push_tag(tag: str, commit: str) -> None:
 
 def _git_environment() -> dict[str, str]:
     """This process's environment; with GIT_TOKEN, git here gets the token by the helper that the image has, too."""
-    environment = dict(os.environ)
+    environment = {**os.environ, "GIT_TERMINAL_PROMPT": "0"}
     if environment.get("GIT_TOKEN"):
         number = int(environment.get("GIT_CONFIG_COUNT", "0"))
         environment |= {
-            "GIT_CONFIG_COUNT": str(number + 1),
+            "GIT_CONFIG_COUNT": str(number + 2),
             f"GIT_CONFIG_KEY_{number}": "credential.helper",
-            f"GIT_CONFIG_VALUE_{number}": str(ROOT / "deploy/git-credential-token"),
+            f"GIT_CONFIG_VALUE_{number}": "",  # none of this user's own: they would be told the token, and keep it
+            f"GIT_CONFIG_KEY_{number + 1}": "credential.helper",
+            f"GIT_CONFIG_VALUE_{number + 1}": str(ROOT / "deploy/git-credential-token"),
         }
     return environment
 
@@ -175,6 +199,7 @@ def _git_environment() -> dict[str, str]:
 def _run_bodywork(project: Project, url: str, tag: str) -> None:
     """Run the deployment with its log on standard output; what went wrong is told by whoever saw it first."""
     started = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    good, old = service.replica_set_that_serves(project), service.pods(project)
     reasons = []
     with tempfile.TemporaryDirectory() as folder:  # it clones into the working directory
         process = subprocess.Popen(
@@ -186,7 +211,7 @@ def _run_bodywork(project: Project, url: str, tag: str) -> None:
             text=True,
         )
         assert process.stdout is not None
-        threading.Thread(target=_interrupt_if_replicas_crash, args=(project, process), daemon=True).start()
+        threading.Thread(target=_interrupt_if_replicas_crash, args=(project, old, process), daemon=True).start()
         for line in process.stdout:
             if line.strip():
                 print(f"    {line.rstrip()}", flush=True)
@@ -194,41 +219,25 @@ def _run_bodywork(project: Project, url: str, tag: str) -> None:
                 reasons.append(found[1].strip())
         code = process.wait()
     if code:
-        undone = _undo(project)
+        try:
+            undone = service.take_back(project, good)
+        except OperationError as error:
+            undone = f"the roll-out could not be taken back ({error})"
         told = [*reasons[:1], *warnings_since(project.name, started)[-1:]]
         raise OperationError(
             f"Bodywork ended with exit code {code}, {undone}: {'; '.join(told) or 'its log is above'}"
         )
 
 
-def _interrupt_if_replicas_crash(project: Project, process: "subprocess.Popen[str]") -> None:
+def _interrupt_if_replicas_crash(project: Project, old: set[str], process: "subprocess.Popen[str]") -> None:
     """End a roll-out that cannot succeed: Bodywork waits out its time limit, and takes an interruption as that."""
-    old: set[str] | None = None
     while process.poll() is None:
         with suppress(OperationError):
-            crashed = service.crashed_pods(project)
-            old = crashed if old is None else old
-            if new := crashed - old:
+            if new := service.crashed_pods(project) - old:
                 step(f"{min(new)} crashes again and again: interrupting Bodywork")
                 process.send_signal(signal.SIGINT)
                 return
         time.sleep(POLL_SECONDS)
-
-
-def _undo(project: Project) -> str:
-    """Take back a roll-out that hangs: Bodywork's own way back compares revisions as text, and leaves it hanging."""
-    deployment = get(f"deployment/{project.service}", project.name)
-    if deployment is None:
-        return "there is no service"
-    status, wanted = deployment["status"], deployment["spec"]["replicas"]
-    hangs = status.get("updatedReplicas", 0) < wanted or status.get("unavailableReplicas", 0) > 0
-    if hangs:
-        with suppress(OperationError):  # there is nothing to go back to at a first deployment
-            kubectl("rollout", "undo", f"deployment/{project.service}", "-n", project.name)
-            service.wait_for_rollout(project)
-            return "the roll-out was taken back, the old replicas go on"
-    ready = len(service.ready_pods(project))
-    return f"{ready} replicas go on as they were" if ready else "no replica is ready"
 
 
 def _schedule(project: Project, url: str, tag: str) -> None:

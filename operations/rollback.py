@@ -1,7 +1,6 @@
 """make rollback: the previous champion again, in every replica, verified.
 
-Settings: CONTEXT as for make deploy, and the environment of an AWS client that may write models/champion.json. The
-model is loaded here before it is promoted, so .venv is of the image's Python: make .venv/installed PYTHON=python3.13
+Settings: CONTEXT as for make deploy, and the environment of an AWS client that may write models/champion.json.
 """
 
 import sys
@@ -46,10 +45,17 @@ def _rollback() -> None:
     )
     after = champion(project)
     step(f"champion: {after} instead of {before}")
-    kubectl("rollout", "restart", f"deployment/{project.service}", "-n", project.name)
-    service.wait_for_rollout(project)
-    replicas = service.ask_replicas(project)
-    service.check_replicas(replicas, version=after)
+    try:
+        kubectl("rollout", "restart", f"deployment/{project.service}", "-n", project.name)
+        service.wait_for_rollout(project)
+        replicas = service.ask_replicas(project)
+        service.check_replicas(replicas, version=after)
+    except OperationError as error:
+        again = f"kubectl -n {project.name} rollout restart deployment/{project.service}"
+        raise OperationError(
+            f"{after} is the champion, but not every replica serves it: {error}. Go on by: {again}; "
+            "make rollback once more would go back"
+        ) from error
     step(f"{len(replicas)} replicas serve {after}, {time.monotonic() - start:.0f} s after the start")
 
 

@@ -3,6 +3,7 @@
 import json
 import os
 import time
+from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -113,6 +114,11 @@ def ready_pods(project: Project) -> list[str]:
     ]
 
 
+def pods(project: Project) -> set[str]:
+    """The names of all pods that have not ended."""
+    return {pod["metadata"]["name"] for pod in _pods(project)}
+
+
 def crashed_pods(project: Project) -> set[str]:
     """The names of the pods that have crashed MAX_CRASHES times or more."""
     return {
@@ -122,11 +128,56 @@ def crashed_pods(project: Project) -> set[str]:
     }
 
 
+def replica_set_that_serves(project: Project) -> str | None:
+    """The ReplicaSet of most of the ready pods; None if there is no ready one."""
+    ready = set(ready_pods(project))
+    hashes = Counter(
+        pod["metadata"]["labels"]["pod-template-hash"] for pod in _pods(project) if pod["metadata"]["name"] in ready
+    )
+    return f"{project.service}-{hashes.most_common(1)[0][0]}" if hashes else None
+
+
+def take_back(project: Project, good: str | None) -> str:
+    """Go back to the ReplicaSet that served before, if the Deployment has another; says what was done.
+
+    Bodywork may have gone back by itself, and then nothing is done. Where nothing served, no replica is left.
+    """
+    deployment = _settled(project)
+    if deployment is None:
+        return "there is no service"
+    if good is None:
+        kubectl("scale", f"deployment/{project.service}", "-n", project.name, "--replicas=0")
+        return "nothing served before, and no replica is left"
+    revision = _revision(get(f"replicaset/{good}", project.name))
+    if revision != _revision(deployment):
+        kubectl(
+            "rollout", "undo", f"deployment/{project.service}", "-n", project.name, f"--to-revision={revision}"
+        )
+    wait_for_rollout(project)
+    return f"{len(ready_pods(project))} replicas go on as they were"
+
+
+def _settled(project: Project) -> Any:
+    """The Deployment, when Kubernetes has seen what was last asked of it."""
+    deadline = time.monotonic() + ROLL_OUT_SECONDS
+    while True:
+        deployment = get(f"deployment/{project.service}", project.name)
+        if deployment is None or deployment["status"].get("observedGeneration") == deployment["metadata"]["generation"]:
+            return deployment
+        if time.monotonic() > deadline:
+            raise OperationError(f"{project.service}: Kubernetes has not looked at it for {ROLL_OUT_SECONDS} s")
+        time.sleep(0.5)
+
+
+def _revision(item: dict[str, Any]) -> str:
+    return str(item["metadata"]["annotations"]["deployment.kubernetes.io/revision"])
+
+
 def ask_replicas(project: Project) -> list[Replica]:
     """Ask each ready replica, from inside of it."""
-    pods = ready_pods(project)
+    names = ready_pods(project)
     with ThreadPoolExecutor() as pool:
-        return list(pool.map(lambda pod: _ask(project, pod), pods))
+        return list(pool.map(lambda pod: ask(project, pod), names))
 
 
 def check_replicas(replicas: Sequence[Replica], commit: str | None = None, version: str | None = None) -> None:
@@ -145,7 +196,8 @@ def check_replicas(replicas: Sequence[Replica], commit: str | None = None, versi
             raise OperationError(f"the Service answered {replica.estimate}, expected an estimate of {version}")
 
 
-def _ask(project: Project, pod: str) -> Replica:
+def ask(project: Project, pod: str) -> Replica:
+    """Ask one replica; an OperationError if it does not answer."""
     text = kubectl(
         "exec", "-i", "-n", project.name, pod, "--", "python", "-", str(PORT), f"{project.service}:{PORT}",
         stdin=_ASK_REPLICA.read_text(),

@@ -1,6 +1,7 @@
 """make status: per replica the commit, the model's version and its age; the weekly runs, the last ones and the next."""
 
 import sys
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -16,6 +17,7 @@ from operations.cluster import (
     exit_code,
     get,
     items,
+    kubectl,
     read_project,
 )
 from pipeline.names import parse_version
@@ -32,16 +34,22 @@ def _status() -> None:
     deployment = get(f"deployment/{project.service}", project.name) if check_namespace(project.name) else None
     if deployment is None:
         raise OperationError(f"there is no deployment {project.service} in namespace {project.name} of {context}")
-    status = deployment["status"]
+    status, template = deployment["status"], deployment["spec"]["template"]["metadata"].get("labels", {})
     print(
         f"{project.service} in {context}: {status.get('readyReplicas', 0)} of {deployment['spec']['replicas']} replicas"
-        f" ready, {status.get('updatedReplicas', 0)} up to date, tag {deployment['metadata']['labels']['git-branch']}"
+        f" ready, {status.get('updatedReplicas', 0)} up to date, tag {template.get('git-branch', 'none')}"
     )
     now = datetime.now(UTC)
-    for replica in service.ask_replicas(project):
+    for pod in sorted(service.pods(project)):
+        try:
+            replica = service.ask(project, pod)
+        except OperationError as error:
+            print(f"  {pod}  does not answer: {error}")
+            continue
         print(f"  {replica.pod}  {replica.commit[:7]}  {replica.model_version}  {_age(replica.model_version, now)}")
     for job in _weekly_jobs()[-5:]:
-        print(f"  run {job['metadata']['name']}  {job['metadata']['creationTimestamp']}  {_outcome(job)}")
+        name = job["metadata"]["name"]
+        print(f"  run {name}  {job['metadata']['creationTimestamp']}  {_outcome(job)}  {_last_line(name)}")
     for schedule in items("cronjobs", CONTROLLER_NAMESPACE):
         spec = schedule["spec"]
         moment = next(CronSim(spec["schedule"], now.astimezone(ZoneInfo(spec["timeZone"]))))
@@ -54,9 +62,17 @@ def _weekly_jobs() -> list[dict[str, Any]]:
 
 
 def _outcome(job: dict[str, Any]) -> str:
-    if job["status"].get("active"):
-        return "runs"
-    return "succeeded" if job["status"].get("succeeded") else "failed"
+    if job["status"].get("succeeded"):
+        return "succeeded"
+    return "failed" if job["status"].get("failed") else "runs"
+
+
+def _last_line(job: str) -> str:
+    """The last thing that a run said, such as that there was nothing to do; empty once its pod is gone."""
+    with suppress(OperationError):
+        lines = kubectl("logs", "-n", CONTROLLER_NAMESPACE, f"job/{job}", "--tail=1").split(" - ", 3)
+        return lines[-1].strip()
+    return ""
 
 
 def _age(version: str, now: datetime) -> str:

@@ -1,56 +1,131 @@
-"""What the CronJobs run, in the stage image: the deployed tag again, if there is a week that nobody trained on.
+"""What the CronJobs run, in the stage image: the deployed tag again, if there is a week that waits for it.
 
-A run that finds nothing new leaves the service alone: a second chance on Saturday neither rolls replicas for nothing
-nor takes back what somebody rolled back on Friday night.
+A run that finds no such week leaves the service alone: a second chance on Saturday neither rolls replicas for nothing
+nor takes back what somebody rolled back on Friday night. A week waits until a training of it was rejected, or was
+promoted and rolled out. And what Bodywork says it deployed is believed when the service answers with it.
 """
 
+import http.client
+import json
 import logging
-import os
+import signal
+import subprocess
 import sys
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
+from contextlib import closing
 from datetime import UTC, datetime
 
-from operations.cluster import read_project
+from operations.cluster import Project, read_project
 from pipeline.errors import TimeToDispatchError
 from pipeline.manifest import Manifest
-from pipeline.names import DATASETS, MODELS, REJECTED, DatasetKey, latest_dataset, parse_version
+from pipeline.names import CLOCK_TOLERANCE, DATASETS, MODELS, REJECTED, DatasetKey, latest_dataset, parse_version
 from pipeline.object_store import ObjectStore
+from pipeline.registry import Registry
 from pipeline.utils import configure_logger
+
+PORT = 8000
+ANSWERS = 10  # through the Service, each on a connection of its own, so that every replica is likely to be asked
+ANSWER_SECONDS = 5
+ROLLED_OUT_SECONDS = 120
 
 log = logging.getLogger(__name__)
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Become `bodywork create deployment`, or say why not; 0 if there is nothing to do, 1 if S3 does not tell."""
+    """Deploy if a week waits for it; 0 if the service is as it should be, 1 if not, or if S3 does not tell."""
     url, tag = arguments
     configure_logger()
+    project = read_project()
     try:
-        store = ObjectStore.connect(read_project().bucket)
+        store = ObjectStore.connect(project.bucket)
         newest = latest_dataset(store.keys(DATASETS), datetime.now(UTC)).newest
-        version = newest and trained_on(store, newest)
+        reason = why_not(store, newest, lambda: served(project)) if newest else "there is no dataset"
     except TimeToDispatchError as error:
         log.error("Nothing was deployed: %s", error)
         return 1
-    if newest is None or version:
-        log.info("Nothing to do: %s.", f"{newest.key} was trained on by {version}" if newest else "there is no dataset")
+    if reason:
+        log.info("Nothing to do: %s.", reason)
         return 0
-    log.info("New: %s. Deploying %s.", newest.key, tag)
-    os.execvp("bodywork", ["bodywork", "create", "deployment", url, f"--branch={tag}"])
+    assert newest is not None
+    log.info("%s waits. Deploying %s.", newest.key, tag)
+    return _run_bodywork(url, tag) or _check(project, store)
 
 
-def trained_on(store: ObjectStore, dataset: DatasetKey) -> str | None:
-    """The version, accepted or rejected, that was trained on these very bytes; None if there is none."""
-    etag = store.get(dataset.key).etag
-    for prefix in (MODELS, REJECTED):
-        for key in store.keys(prefix):
-            version, _, name = key.removeprefix(prefix).partition("/")
-            trained_at = parse_version(version)
-            if name != "manifest.json" or trained_at is None or trained_at < dataset.timestamp:
-                continue
-            record = Manifest.model_validate_json(store.get(key).body).dataset
-            if (record.key, record.etag) == (dataset.key, etag):
-                return version
+def why_not(store: ObjectStore, newest: DatasetKey, served: Callable[[], set[str]]) -> str | None:
+    """Why the newest week does not wait for a run; None if it does. `served` asks which models answer."""
+    registry = Registry(store)
+    accepted = trained_on(store, newest, MODELS)
+    if not accepted:
+        rejected = trained_on(store, newest, REJECTED)
+        return f"{newest.key} was rejected, see {REJECTED}{rejected[-1]}/" if rejected else None
+    promoted = {champion.version for champion in registry.champions(_left_out)}
+    pointer = registry.read_champion()
+    if pointer and pointer.champion.version in accepted:
+        version = pointer.champion.version
+        return f"{newest.key} was trained on, {version} is served" if served() == {version} else None
+    if pointer and promoted & set(accepted):
+        return f"{newest.key} was trained on, and {max(promoted & set(accepted))} was replaced since"
     return None
+
+
+def trained_on(store: ObjectStore, dataset: DatasetKey, prefix: str) -> list[str]:
+    """The versions under a prefix that were trained on these very bytes, in the order of their time."""
+    etag = store.get(dataset.key).etag
+    found = []
+    for key in store.keys(prefix):
+        version, _, name = key.removeprefix(prefix).partition("/")
+        trained_at = parse_version(version)
+        if name != "manifest.json" or trained_at is None or trained_at < dataset.timestamp - CLOCK_TOLERANCE:
+            continue
+        record = Manifest.model_validate_json(store.get(key).body).dataset
+        if (record.key, record.etag) == (dataset.key, etag):
+            found.append(version)
+    return sorted(found)
+
+
+def served(project: Project) -> set[str]:
+    """Which versions answer through the Service; "nothing", too, for each time that it does not."""
+    return {_ask(f"{project.service}.{project.name}") for _ in range(ANSWERS)}
+
+
+def _ask(host: str) -> str:
+    with closing(http.client.HTTPConnection(host, PORT, timeout=ANSWER_SECONDS)) as connection:
+        try:
+            connection.request("GET", "/livez")
+            return str(json.load(connection.getresponse())["model_version"])
+        except (OSError, http.client.HTTPException, ValueError, KeyError):
+            return "nothing"
+
+
+def _run_bodywork(url: str, tag: str) -> int:
+    """Deploy; a SIGTERM is Bodywork's, which then takes its training back."""
+    process = subprocess.Popen(["bodywork", "create", "deployment", url, f"--branch={tag}"])
+    signal.signal(signal.SIGTERM, lambda number, frame: process.send_signal(number))
+    return process.wait()
+
+
+def _check(project: Project, store: ObjectStore) -> int:
+    """Wait until the service answers with the champion, and with nothing else."""
+    deadline = time.monotonic() + ROLLED_OUT_SECONDS
+    while True:
+        try:
+            pointer = Registry(store).read_champion()
+        except TimeToDispatchError as error:
+            log.error("Deployed, but which model is the champion is not known: %s", error)
+            return 1
+        answers, expected = served(project), pointer.champion.version if pointer else "a champion"
+        if answers == {expected}:
+            log.info("Deployed: the service answers with %s.", expected)
+            return 0
+        if time.monotonic() > deadline:
+            log.error("Not deployed: the service answers with %s, expected %s.", ", ".join(sorted(answers)), expected)
+            return 1
+        time.sleep(1)
+
+
+def _left_out(problem: TimeToDispatchError) -> None:
+    log.warning("Left out of the champions: %s", problem)
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ from botocore.exceptions import BotoCoreError
 
 from operations.weekly import trained_on
 from pipeline.errors import ObjectNotFound, StoreRefused
-from pipeline.names import dataset_key, manifest_key, parse_dataset_key, rejected_manifest_key, spell_version
+from pipeline.names import REJECTED, dataset_key, manifest_key, parse_dataset_key, rejected_manifest_key, spell_version
 from pipeline.registry import Registry
 from pipeline.train_model import run
 from tests.conftest import FRIDAY, NOW, THRESHOLDS, Bucket, free_port
@@ -84,7 +84,7 @@ def test_the_weekly_run_sees_which_weeks_were_trained_on(
     roles["everything"].put(rejected_manifest_key(version), trained_objects[manifest_key(version)])
     dataset = parse_dataset_key(dataset_key(FRIDAY))
     assert dataset is not None
-    assert trained_on(roles["weekly-run"].store, dataset) == version
+    assert trained_on(roles["weekly-run"].store, dataset, REJECTED) == [version]
 
 
 @pytest.mark.parametrize(
