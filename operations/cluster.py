@@ -138,7 +138,8 @@ def may_i(verb: str, resource: str, namespace: str, *arguments: str) -> bool:
     """May the current user, or the one that the arguments name, do this in a namespace?"""
     command = ["kubectl", "auth", "can-i", verb, resource, "-n", namespace, "--quiet", *arguments]
     done = subprocess.run(command, capture_output=True, text=True, timeout=CALL_SECONDS, check=False)
-    said = [line for line in done.stderr.splitlines() if not line.startswith("Warning:")]  # "not namespace scoped"
+    lines = [line.strip() for line in done.stderr.splitlines()]
+    said = [line for line in lines if line and not line.startswith("Warning:")]  # it warns of what has no namespace
     if said:
         raise OperationError(f"kubectl auth can-i: {said[-1]}")
     return done.returncode == 0
