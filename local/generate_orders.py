@@ -6,6 +6,7 @@ any model can reach.
 """
 
 import argparse
+import math
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -69,14 +70,35 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Write one week to a file."""
     parser = argparse.ArgumentParser(prog="python -m local.generate_orders", description=__doc__)
     parser.add_argument("--folder", type=Path, default=Path(), help="where to write the file (default: here)")
-    parser.add_argument("--rows", type=int, default=ORDERS_A_WEEK, help="about how many orders (default: %(default)s)")
-    parser.add_argument("--seed", type=int, default=1, help="the same seed gives the same week (default: %(default)s)")
-    parser.add_argument("--drift", type=float, default=0.0, help="share by which all hours are longer (default: 0)")
+    parser.add_argument(
+        "--rows", type=_count, default=ORDERS_A_WEEK, help="about how many orders (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--seed", type=_count, default=1, help="the same seed gives the same week (default: %(default)s)"
+    )
+    parser.add_argument("--drift", type=share, default=0.0, help="share by which all hours are longer (default: 0)")
     args = parser.parse_args(arguments)
     path = args.folder / Path(dataset_key(datetime.now(UTC))).name
-    path.write_bytes(to_csv(generate_week(args.seed, args.rows, args.drift)))
+    try:
+        path.write_bytes(to_csv(generate_week(args.seed, args.rows, args.drift)))
+    except OSError as error:
+        print(f"ERROR: {path}: {error.strerror}", file=sys.stderr)
+        return 1
     print(path)
     return 0
+
+
+def share(text: str) -> float:
+    """Read a share by which hours grow, or shrink if it is negative."""
+    if not -1 < float(text) < math.inf:
+        raise argparse.ArgumentTypeError(f"{text} is no share above -1")
+    return float(text)
+
+
+def _count(text: str) -> int:
+    if int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text} is not at least 1")
+    return int(text)
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ What lies on S3 stays for the next run, which adds a newer week and trains again
 """
 
 import argparse
+import os
 import shutil
 import signal
 import socket
@@ -17,8 +18,10 @@ from pathlib import Path
 from types import FrameType
 from typing import NoReturn
 
+import yaml
+
 from local import stages
-from local.generate_orders import generate_week, to_csv
+from local.generate_orders import generate_week, share, to_csv
 from local.s3_server import HOST, Ports, S3ServerError, s3_client, s3_server, stop
 from pipeline.errors import TimeToDispatchError
 from pipeline.names import DATASETS, dataset_key, parse_dataset_key
@@ -35,6 +38,7 @@ Try it:
 or look at http://{address}/docs. Ctrl-C stops everything.
 """
 WEEK = timedelta(days=7)
+MOST_WEEKS = 520
 STOP_SECONDS = 15  # the service's own limit for what is in flight is 10
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
@@ -48,8 +52,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     args = _parse(arguments)
     try:
         dag = stages.read_dag()
-    except ValueError as error:
-        print(f"ERROR: {error}", file=sys.stderr)
+    except (ValueError, TypeError, LookupError, yaml.YAMLError) as error:
+        print(f"ERROR: bodywork.yaml: {' '.join(str(error).split())}", file=sys.stderr)
         return 1
     return run_until_stopped(dag, stages.ROOT / ".s3data", Ports(), args.weeks, args.drift)
 
@@ -58,6 +62,7 @@ def run_until_stopped(dag: list[list[stages.Stage]], folder: Path, ports: Ports,
     """Run the DAG on an S3 server whose data lies in `folder`; nothing that was started is left running after it."""
     for sig in SIGNALS:
         signal.signal(sig, _interrupt)
+    _forget_other_stores()
     try:
         _run(dag, folder, ports, weeks, drift)
     except KeyboardInterrupt:
@@ -66,6 +71,15 @@ def run_until_stopped(dag: list[list[stages.Stage]], folder: Path, ports: Ports,
     except (LocalRunError, S3ServerError, TimeToDispatchError, OSError) as error:
         print(f"ERROR: {error}", file=sys.stderr)
         return 1
+
+
+def _forget_other_stores() -> None:
+    """All that is asked is on this machine: no profile, key, endpoint or proxy of this user's leads elsewhere."""
+    for name in list(os.environ):
+        if name.startswith("AWS_"):
+            del os.environ[name]
+    os.environ |= {"AWS_CONFIG_FILE": os.devnull, "AWS_SHARED_CREDENTIALS_FILE": os.devnull}
+    os.environ |= {"NO_PROXY": "*", "no_proxy": "*"}
 
 
 def _run(dag: list[list[stages.Stage]], folder: Path, ports: Ports, weeks: int, drift: float) -> NoReturn:
@@ -128,7 +142,7 @@ def _start_service(
     with _step(f"stage {stage.name} on {HOST}:{stage.service['port']}", its_own_lines=True):
         # bodywork.yaml's arguments make it listen to the whole network, as a pod must and a laptop must not
         process = stages.start(stage, environment, ["--host", HOST])
-        until_stopped.callback(stop, process, signal.SIGINT, STOP_SECONDS)
+        until_stopped.callback(_stop_service, process, stage.service["port"])
         deadline = time.monotonic() + stage.service["max_startup_time_seconds"]
         while time.monotonic() < deadline:
             if process.poll() is not None:
@@ -140,6 +154,14 @@ def _start_service(
             raise LocalRunError(f"stage {stage.name} did not open its port in time")
     print(WHAT_TO_TRY.format(address=f"{HOST}:{stage.service['port']}"), flush=True)
     return process
+
+
+def _stop_service(process: "subprocess.Popen[bytes]", port: int) -> None:
+    """By Ctrl-C, which skips the drain; before its port is open, when nothing handles that yet, by SIGTERM."""
+    sig = signal.SIGTERM
+    with suppress(OSError), socket.create_connection((HOST, port), timeout=1):
+        sig = signal.SIGINT
+    stop(process, sig, STOP_SECONDS)
 
 
 def _check_port(stage: stages.Stage) -> None:
@@ -173,11 +195,17 @@ def _interrupt(number: int, frame: FrameType | None) -> None:
 
 def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m local.run", description=__doc__)
-    parser.add_argument("--weeks", type=int, default=1, help="how many weeks to upload (default: %(default)s)")
+    parser.add_argument("--weeks", type=_weeks, default=1, help="how many weeks to upload (default: %(default)s)")
     parser.add_argument(
-        "--drift", type=float, default=0.0, help="share by which hours grow from week to week (default: %(default)s)"
+        "--drift", type=share, default=0.0, help="share by which hours grow from week to week (default: %(default)s)"
     )
     return parser.parse_args(arguments)
+
+
+def _weeks(text: str) -> int:
+    if not 1 <= int(text) <= MOST_WEEKS:
+        raise argparse.ArgumentTypeError(f"{text} is no number of weeks from 1 to {MOST_WEEKS}")
+    return int(text)
 
 
 if __name__ == "__main__":

@@ -21,7 +21,10 @@ def _check_version(text: str) -> str:
 
 
 def _in_utc(moment: datetime) -> datetime:
-    return moment.astimezone(UTC)
+    try:
+        return moment.astimezone(UTC)
+    except OverflowError as error:  # an offset that leads out of the years 1 to 9999
+        raise ValueError(str(error)) from error
 
 
 Version = Annotated[str, AfterValidator(_check_version)]

@@ -6,6 +6,7 @@ translated into the project's errors; what S3 is asked for is always named by bu
 
 import logging
 import os
+import re
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -88,6 +89,8 @@ class ObjectStore:
 
         def read() -> StoredObject:
             answer = self._client.get_object(Bucket=self._bucket, Key=key)
+            if "ETag" not in answer:
+                raise StoreRefused(f"reading {self._address(key)}: the answer has no ETag, so it is not of an S3")
             return StoredObject(key, answer["Body"].read(), answer["ETag"], answer.get("VersionId"))
 
         return self._try(f"reading {self._address(key)}", read)
@@ -161,6 +164,8 @@ class ObjectStore:
         except (BotoCoreError, ClientError, ResponseParserError) as error:
             kind, what = _understand(error)
             raise kind(f"{doing}: {what} (tried for {time.monotonic() - start:.1f} s)") from error
+        except OSError as error:  # where the credentials are said to be: a token's file, a credential_process
+            raise StoreRefused(f"{doing}: {error}") from error
         except Interrupted as error:
             raise type(error)(f"{doing}: {error} (tried for {time.monotonic() - start:.1f} s)") from error
 
@@ -199,4 +204,8 @@ def _status(error: ClientError) -> int:
 
 
 def _text(error: BaseException | None) -> str:
-    return " ".join(str(error).split())
+    """What went wrong, without what is botocore's own affair, and without a credential that stands in it."""
+    text = " ".join(str(error).split())
+    if isinstance(error, ClientError) and not _code(error):
+        text = f"HTTP status {_status(error)}, without a word of S3's"
+    return re.sub(r" \(reached max retries: \d+\)", "", re.sub(r"(Credential|Signature)=[^, ']+", r"\1=...", text))

@@ -49,11 +49,14 @@ def parse_orders(body: bytes, source: str) -> pd.DataFrame:
     """
     _check_file(body, source)
     frame = _read(body)
-    if frame is None or not _holds(frame):
-        raise DatasetInvalid(f"{source}: {_describe(*_find_breaches(body))}")
+    holds = frame is not None and _holds(frame)
+    if frame is None or not holds or _may_be_cut(frame):
+        rows, breaches = _find_breaches(body)
+        if frame is None or not holds or breaches:
+            raise DatasetInvalid(f"{source}: {_describe(rows, breaches)}")
     if len(frame) < MIN_ROWS:
         raise DatasetInvalid(f"{source}: {len(frame)} rows, at least {MIN_ROWS} are needed to train on")
-    return frame.astype({PRODUCT: "category"})
+    return frame[list(COLUMNS)].astype({PRODUCT: "category"})
 
 
 def _check_file(body: bytes, source: str) -> None:
@@ -104,7 +107,13 @@ def _read(body: bytes) -> pd.DataFrame | None:
         return None
     if not isinstance(frame.index, pd.RangeIndex):  # one field more than the header: pandas makes an index of it
         return None
-    return frame[list(COLUMNS)]
+    return frame
+
+
+def _may_be_cut(frame: pd.DataFrame) -> bool:
+    """Is a last field empty? pandas says the same of one that is not there, in a row that was cut off, say."""
+    last = frame.columns[-1]
+    return last not in COLUMNS and "" in frame[last].cat.categories
 
 
 def _holds(frame: pd.DataFrame) -> bool:

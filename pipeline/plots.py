@@ -85,7 +85,7 @@ def spread_plot(actual: Floats, predicted: Floats) -> Markup:
     """How often the estimates are off by so many hours."""
 
     def draw(axes: Axes) -> None:
-        axes.hist(predicted - actual, bins=30, color=NEW)
+        axes.hist(np.round(predicted - actual, 6), bins=30, color=NEW)  # 30 bins need numbers that can be told apart
         axes.axvline(0, color=INK, linewidth=0.8)
         axes.set(xlabel="predicted - actual, h", ylabel="orders")
 

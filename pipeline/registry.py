@@ -161,7 +161,10 @@ class Registry:
         differences = _library_differences(manifest.libraries, running_libraries())
         if differences:
             raise ModelIncompatible(f"{key}: made with {', '.join(differences)}: train again with these versions")
-        return LoadedModel(_unpickle(body, key), manifest)
+        estimator = _unpickle(body, key)
+        if set(estimator.product_codes_) != set(manifest.products):
+            raise ModelCorrupt(f"{key} knows other products than its manifest, which was damaged or replaced")
+        return LoadedModel(estimator, manifest)
 
     def store(self, estimator: bytes, manifest: Manifest, render: Callable[[Manifest], bytes]) -> str:
         """Store a version with the report that `render` makes of its manifest, and the manifest last.

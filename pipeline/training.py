@@ -7,12 +7,14 @@ from threadpoolctl import threadpool_limits
 
 from pipeline import gates
 from pipeline.candidates import Choice, candidates, choose
+from pipeline.errors import DatasetInvalid
 from pipeline.estimator import Floats, TimeToDispatchRegressor
 from pipeline.evaluation import HOLD_OUT, curves, measure, product_means, profile, split
 from pipeline.manifest import GateVerdict, HoldOut, Metrics, ProductProfile
 from pipeline.orders import HOURS, PRODUCT
 
 
+LEAST_HELD_OUT = 10  # orders: a fifth of the fewest rows, less those of products that nothing could be learnt of
 LEAST_ROWS = 20  # of the hold-out, to compare two models on: fewer say nothing about an error
 
 
@@ -57,6 +59,8 @@ class Comparison:
 def challenge(orders: pd.DataFrame, seed: int) -> Challenger:
     """Choose a candidate on the rows to fit on, fit it to them, and touch the hold-out once.
 
+    DatasetInvalid if too few rows can be held out.
+
     On one core: OpenMP's threads spin while they wait for each other, and beside a busy neighbour on the same cores
     a fit of 0.1 s took a minute (seen).
     """
@@ -66,6 +70,11 @@ def challenge(orders: pd.DataFrame, seed: int) -> Challenger:
 
 def _challenge(orders: pd.DataFrame, seed: int) -> Challenger:
     fit_rows, hold_out = split(orders, seed)
+    if len(hold_out) < LEAST_HELD_OUT:
+        raise DatasetInvalid(
+            f"{len(hold_out)} orders can be held out to judge a model by, {LEAST_HELD_OUT} are needed: most of the "
+            f"{orders[PRODUCT].nunique()} products have a single row"
+        )
     choice = choose(candidates(seed), fit_rows, seed)
     model = candidates(seed)[choice.chosen].fit(fit_rows, fit_rows[HOURS].to_numpy())
     predicted = model.predict(hold_out)

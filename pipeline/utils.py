@@ -35,7 +35,7 @@ def configure_logger(log_format: str = "text", level: int = logging.INFO) -> Non
     handler.setFormatter(formatter)
     logging.basicConfig(level=level, handlers=[handler], force=True)
     logging.captureWarnings(True)
-    logging.getLogger("botocore").setLevel(logging.WARNING)  # it says where it found endpoint and credentials
+    logging.getLogger("botocore").setLevel(logging.ERROR)  # what it warns of, with a traceback, is an error of ours
 
 
 def checked_out_commit() -> str:

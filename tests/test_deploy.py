@@ -250,6 +250,17 @@ def test_the_shim_makes_bodywork_wait_for_a_job_that_is_between_active_and_succe
     assert JobInTheMaking.statuses == []
 
 
+def test_the_shim_makes_bodywork_take_revision_10_for_newer_than_9() -> None:
+    code = f"""
+import runpy
+runpy.run_path("{ROOT / 'deploy/bodywork'}", run_name="loaded")
+from bodywork.k8s import deployments
+print(deployments.sorted(["9", "10", "8"], key=lambda revision: str(revision), reverse=True))
+"""
+    command = [ROOT / ".venv-bodywork/bin/python", "-c", code]
+    assert subprocess.run(command, capture_output=True, text=True, check=True).stdout == "['10', '9', '8']\n"
+
+
 def test_gits_helper_gives_the_token_and_is_silent_without_one() -> None:
     helper: list[str | Path] = [ROOT / "deploy/git-credential-token", "get"]
     for token, expected in (("a-token", "username=x-access-token\npassword=a-token\n"), ("", "")):

@@ -146,6 +146,14 @@ def test_all_breaches_are_named_at_once() -> None:
     ]
 
 
+def test_a_row_that_was_cut_off_before_a_surplus_column_is_no_row() -> None:
+    whole = csv_of(header=f"{HEADER},note", good=0) + b"4.5,12,SKU001,x\n" * MIN_ROWS
+    assert len(parse_orders(whole + b"4.5,12,SKU001,\n", SOURCE)) == MIN_ROWS + 1
+    assert refusal(whole + b"4.5,12,SK\n") == (
+        "1 of 101 rows have another number of fields than the header's 4 (first: row 101, '3')"
+    )
+
+
 def test_a_field_too_many_in_every_row_is_not_taken_for_an_index() -> None:
     assert "103 of 103" not in refusal(csv_of(*["9,4.5,12,SKU001"] * 3))
     assert "100 of 100 rows have another number" in refusal(csv_of(*["9,4.5,12,SKU001"] * MIN_ROWS, good=0))
