@@ -89,9 +89,10 @@ class ObjectStore:
 
         def read() -> StoredObject:
             answer = self._client.get_object(Bucket=self._bucket, Key=key)
+            body = answer["Body"].read()
             if "ETag" not in answer:
                 raise StoreRefused(f"reading {self._address(key)}: the answer has no ETag, so it is not of an S3")
-            return StoredObject(key, answer["Body"].read(), answer["ETag"], answer.get("VersionId"))
+            return StoredObject(key, body, answer["ETag"], answer.get("VersionId"))
 
         return self._try(f"reading {self._address(key)}", read)
 

@@ -257,7 +257,7 @@ runpy.run_path("{ROOT / 'deploy/bodywork'}", run_name="loaded")
 from bodywork.k8s import deployments
 print(deployments.sorted(["9", "10", "8"], key=lambda revision: str(revision), reverse=True))
 """
-    command = [ROOT / ".venv-bodywork/bin/python", "-c", code]
+    command: list[str | Path] = [ROOT / ".venv-bodywork/bin/python", "-c", code]
     assert subprocess.run(command, capture_output=True, text=True, check=True).stdout == "['10', '9', '8']\n"
 
 

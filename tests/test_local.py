@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 
 from local import run, stages
 from local.generate_orders import NOISE_HOURS, PRODUCTS, generate_week, to_csv
-from local.s3_server import SECRET_KEY, S3ServerError, s3_server
+from local.s3_server import GRPC_OFFSET, SECRET_KEY, S3ServerError, s3_server
 from pipeline.orders import HOURS, ORDERS, PRODUCT, parse_orders
 from tests.conftest import free_port, free_ports, is_free
 
@@ -182,6 +182,18 @@ def test_an_s3_server_that_does_not_start_is_named_with_its_log(tmp_path: Path) 
             raise AssertionError("it started without its database")
 
 
+# What an engineer's shell may have, each of which led the stages to another S3, or to none.
+LEADS_ASTRAY = {
+    "AWS_PROFILE": "none-of-this-name",
+    "AWS_SESSION_TOKEN": "of-another-account",
+    "AWS_ENDPOINT_URL_S3": "http://127.0.0.1:9",
+    "AWS_IGNORE_CONFIGURED_ENDPOINT_URLS": "true",
+    "AWS_RETRY_MODE": "bogus",
+    "AWS_MAX_ATTEMPTS": "many",
+    "HTTP_PROXY": "http://127.0.0.1:9",
+    "http_proxy": "http://127.0.0.1:9",
+}
+
 # The local run as `make run` starts it, but for its ports and its folder.
 RUN = """
 import sys
@@ -206,7 +218,7 @@ class LocalRun:
     answer: dict[str, object] | None
 
 
-def local_run(folder: Path, sig: signal.Signals) -> LocalRun:
+def local_run(folder: Path, sig: signal.Signals, environment: dict[str, str] | None = None) -> LocalRun:
     port, ports = free_port(), free_ports()
     arguments = [str(folder), str(port), *map(str, vars(ports).values())]
     process = subprocess.Popen(
@@ -216,6 +228,7 @@ def local_run(folder: Path, sig: signal.Signals) -> LocalRun:
         stderr=subprocess.STDOUT,
         text=True,
         start_new_session=True,
+        env={**os.environ, **(environment or {})},
     )
     assert process.stdout is not None
     lines = []
@@ -224,10 +237,20 @@ def local_run(folder: Path, sig: signal.Signals) -> LocalRun:
         lines.append(line)
         if line.startswith("or look at"):
             answer = ask(port)
+            assert listening_elsewhere([port, *vars(ports).values()]) == []
             process.send_signal(sig)
     process.stdout.close()
     assert [number for number in (port, *vars(ports).values()) if not is_free(number)] == []
     return LocalRun(process.wait(), "".join(lines), answer)
+
+
+def listening_elsewhere(ports: list[int]) -> list[str]:
+    """The addresses, as Linux spells them, on which any of these ports or its second one listens but loopback."""
+    wanted = {f"{port:04X}" for port in ports} | {f"{port + GRPC_OFFSET:04X}" for port in ports}
+    sockets = Path("/proc/net/tcp").read_text() + Path("/proc/net/tcp6").read_text()
+    listening = [line.split()[1].split(":") for line in sockets.splitlines() if line.split()[3] == "0A"]
+    assert {port for _, port in listening} & wanted
+    return [address for address, port in listening if port in wanted and address != "0100007F"]
 
 
 def ask(port: int) -> dict[str, object]:
@@ -285,7 +308,7 @@ def test_a_missing_or_wrong_python_is_one_clear_line(python: str, problem: str, 
 
 @pytest.mark.seaweedfs
 def test_a_run_ends_with_an_answering_service_and_the_next_one_promotes_over_it(tmp_path: Path) -> None:
-    first = local_run(tmp_path, signal.SIGINT)
+    first = local_run(tmp_path, signal.SIGINT, LEADS_ASTRAY)
     second = local_run(tmp_path, signal.SIGTERM)
     assert (first.code, second.code) == (0, 0)
     assert first.answer is not None

@@ -1,5 +1,6 @@
 """The contract with S3, on moto and on SeaweedFS; and, on SeaweedFS alone, what moto does not hold to."""
 
+import http.server
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -145,6 +146,59 @@ def test_an_s3_that_is_not_there_is_named_with_how_long_it_was_tried(
     store = connect(monkeypatch, "bucket", moto_environment, AWS_ENDPOINT_URL=nowhere)
     with pytest.raises(StoreUnreachable, match=rf"reading s3://bucket/key: .*{nowhere}.* \(tried for \d+\.\d s\)"):
         store.get("key")
+
+
+class NoS3(http.server.BaseHTTPRequestHandler):
+    """Answers anything with a page, and with the status that its class says."""
+
+    status = 200
+
+    def do_GET(self) -> None:  # noqa: N802 - the library's name
+        """Greet."""
+        self.send_response(self.status)
+        self.send_header("Content-Length", "13")
+        self.end_headers()
+        self.wfile.write(b"<html></html>")
+
+    def log_message(self, format: str, *args: object) -> None:
+        """Say nothing."""
+
+
+@pytest.mark.parametrize(
+    ("status", "problem"),
+    [(200, "the answer has no ETag, so it is not of an S3"), (403, "HTTP status 403"), (404, "HTTP status 404")],
+)
+def test_an_answer_that_is_not_of_an_s3_is_one_clear_line(
+    status: int, problem: str, moto_environment: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(NoS3, "status", status)
+    with http.server.HTTPServer(("127.0.0.1", 0), NoS3) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        address = f"http://127.0.0.1:{server.server_port}"
+        store = connect(monkeypatch, "bucket", moto_environment, AWS_ENDPOINT_URL=address)
+        with pytest.raises(StoreError, match=rf"^reading s3://bucket/key: {problem}"):
+            store.get("key")
+        server.shutdown()
+
+
+def test_a_token_that_is_not_where_it_is_said_to_be_is_one_clear_line(
+    moto_environment: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    environment = {
+        "AWS_ENDPOINT_URL": moto_environment["AWS_ENDPOINT_URL"],
+        "AWS_DEFAULT_REGION": "us-east-1",
+        "AWS_ROLE_ARN": "arn:aws:iam::111122223333:role/x",
+        "AWS_WEB_IDENTITY_TOKEN_FILE": "/no/such/token",
+    }
+    with pytest.raises(StoreRefused, match="reading s3://bucket/key: .*/no/such/token"):
+        connect(monkeypatch, "bucket", environment).get("key")
+
+
+def test_no_error_repeats_a_credential(moto_environment: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
+    store = connect(monkeypatch, "bucket", moto_environment, AWS_ACCESS_KEY_ID="KEY\nOF-MINE")
+    with pytest.raises(StoreError) as caught:
+        store.get("key")
+    assert "OF-MINE" not in str(caught.value)
 
 
 def test_an_s3_that_restarts_is_waited_for(

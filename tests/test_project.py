@@ -40,6 +40,9 @@ def imports(path: Path) -> set[str]:
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and (node.module or "").startswith("pipeline."):
             found.add((node.module or "").split(".")[1])
+        elif isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+            found |= {name.split(".")[1] for name in names if name.startswith("pipeline.")}
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{path.name}: a relative import fails in a stage that is started by its file"
     return found
@@ -58,12 +61,25 @@ def test_the_tests_run_on_the_very_versions_that_the_stages_run_on() -> None:
     assert pins("requirements_pipe.txt") <= pins("requirements_cicd.txt")
 
 
-def test_what_is_named_directly_is_what_is_pinned() -> None:
-    direct = (ROOT / "requirements/pipe.in").read_text()
-    named = set(re.findall(r"^([A-Za-z0-9._-]+)(?:\[.*?\])?==(\S+)", direct, re.M))
-    pinned = {(name, version) for name, version, _ in pins("requirements_pipe.txt")}
-    assert named
-    assert {(name.lower(), version) for name, version in named} <= pinned
+COMPILED = {
+    "pipe": ("requirements_pipe.txt", "requirements_cicd.txt", "notebooks/requirements_nb.txt"),
+    "cicd": ("requirements_cicd.txt",),
+    "bodywork": ("requirements_bodywork.txt",),
+    "nb": ("notebooks/requirements_nb.txt",),
+    "uv": ("requirements/uv.txt", "requirements_cicd.txt"),
+    "pip": ("requirements/pip.txt",),
+}
+
+
+def test_every_compiled_file_has_what_was_named_and_every_named_file_is_compiled() -> None:
+    assert set(COMPILED) == {path.stem for path in (ROOT / "requirements").glob("*.in")}
+    for name, files in COMPILED.items():
+        lines = (ROOT / f"requirements/{name}.in").read_text()
+        named = set(re.findall(r"^([A-Za-z0-9._-]+)(?:\[.*?\])?==(\S+)", lines, re.M))
+        assert named
+        for file in files:
+            pinned = {(package.lower(), version) for package, version, _ in pins(file)}
+            assert {(package.lower(), version) for package, version in named} <= pinned, (name, file)
 
 
 def test_test_tools_and_bodywork_are_not_in_the_stages() -> None:
@@ -87,6 +103,8 @@ def test_imports_go_from_the_stages_to_the_edges_to_the_core() -> None:
     for path in PIPELINE:
         for imported in imports(path):
             assert layer[imported] <= layer[path.stem], f"{path.name} imports {imported}"
+        if path.stem in LAYERS[0]:
+            assert not re.search(r"^(?:import|from) (?:boto|logging|os|fastapi)", path.read_text(), re.M), path.name
 
 
 def test_serving_imports_no_training_code() -> None:
@@ -141,7 +159,7 @@ def test_every_command_in_the_readme_exists() -> None:
 
 
 def test_every_file_that_the_readme_names_exists() -> None:
-    folders = "pipeline|local|tests|deploy|requirements|benchmarks|notebooks"
+    folders = "pipeline|local|operations|e2e|tests|deploy|requirements|benchmarks|notebooks"
     named = set(re.findall(rf"`((?:{folders})/[A-Za-z0-9_./-]*)`", README))
     named |= set(re.findall(r"\]\((?!http|#)([^)#]+)", README))
     assert named

@@ -79,6 +79,8 @@ def test_an_empty_registry_has_no_champion(bucket: Bucket) -> None:
         b' "git_commit": ""}',
         b'{"version": "time_to_dispatch_2026-11-21T08:00:00Z"}',
         b"\xff\xfe",
+        b'{"version": "time_to_dispatch_2026-11-21T08:00:00Z", "previous": null, "reason": "", "git_commit": "",'
+        b' "promoted_at": "0001-01-01T00:00:00+14:00"}',
     ],
 )
 def test_a_champion_pointer_that_makes_no_sense_is_named(bucket: Bucket, body: bytes) -> None:
@@ -107,6 +109,12 @@ def test_bytes_that_the_manifest_does_not_describe_are_never_unpickled(
 ) -> None:
     trained_bucket.put(model_key(VERSION), spoil(trained_bucket.get(model_key(VERSION))))
     with pytest.raises(ModelCorrupt, match=f"{model_key(VERSION)}: .* it was damaged or replaced"):
+        registry.load_champion()
+
+
+def test_a_manifest_of_other_products_is_no_pair_with_its_model(trained_bucket: Bucket, registry: Registry) -> None:
+    edit_manifest(trained_bucket, lambda manifest: manifest["products"].pop("SKU001"))
+    with pytest.raises(ModelCorrupt, match=f"{model_key(VERSION)} knows other products than its manifest"):
         registry.load_champion()
 
 

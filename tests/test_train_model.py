@@ -15,7 +15,6 @@ from pipeline.errors import (
     DatasetInvalid,
     ModelNotFound,
     NoDataset,
-    TimeToDispatchError,
     TrainingRejected,
     WriteConflict,
 )
@@ -214,10 +213,20 @@ def test_a_champion_that_knows_fewer_than_20_rows_of_the_hold_out_is_not_compare
     assert (manifest_of(trained_bucket, NEXT_VERSION).hold_out.champion is not None) == compared
 
 
-def test_a_week_of_nothing_but_rare_products_is_one_clear_line(bucket: Bucket, week: pd.DataFrame) -> None:
-    rare = week.head(120).assign(product_code=[f"SKU{number:03}" for number in range(120)])
-    bucket.put(dataset_key(FRIDAY), to_csv(rare))
-    with pytest.raises(TimeToDispatchError):
+@pytest.mark.parametrize("common", [0, 8, 40])
+def test_a_week_of_nearly_nothing_but_rare_products_is_one_clear_line(
+    bucket: Bucket, week: pd.DataFrame, common: int
+) -> None:
+    codes = ["SKU001"] * common + [f"order-{number}" for number in range(120 - common)]
+    bucket.put(dataset_key(FRIDAY), to_csv(week.head(120).assign(product_code=codes)))
+    with pytest.raises(DatasetInvalid, match=r"^\d orders can be held out to judge a model by, 10 are needed"):
+        run(bucket.store, THRESHOLDS, NOW, "abc1234")
+    assert bucket.keys("models/") == []
+
+
+def test_hours_too_small_to_be_told_apart_are_reported_all_the_same(bucket: Bucket, week: pd.DataFrame) -> None:
+    bucket.put(dataset_key(FRIDAY), to_csv(week.assign(hours_to_dispatch=week[ORDERS] * 5e-324)))
+    with pytest.raises(TrainingRejected, match="baseline"):
         run(bucket.store, THRESHOLDS, NOW, "abc1234")
 
 
