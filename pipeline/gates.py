@@ -48,7 +48,7 @@ def champion_gate(candidate: Metrics | None, champion: Metrics | None, not_compa
 
 
 def behaviour_gate(curves: Sequence[Curve], gate: GateName = "behaviour") -> GateVerdict:
-    """Is every estimate, for every product and every whole number of orders, one that can be shown to a customer?"""
+    """Is every estimate on every product's curve one that can be shown to a customer?"""
     reasons = [reason for curve in curves for reason in _misbehaviour(curve)]
     return GateVerdict(
         gate=gate, outcome="reject" if reasons else "pass", reasons=reasons, figures={"products": len(curves)}
@@ -58,17 +58,17 @@ def behaviour_gate(curves: Sequence[Curve], gate: GateName = "behaviour") -> Gat
 def _misbehaviour(curve: Curve) -> list[str]:
     code, hours = curve.product_code, curve.hours
     if not np.isfinite(hours).all():
-        return [f"{code}: no finite estimate at {np.isfinite(hours).argmin()} orders"]
+        return [f"{code}: no finite estimate at {np.isfinite(hours).argmin() * curve.step} orders"]
     reasons = []
     if hours.min() < 0:
-        reasons.append(f"{code}: {hours.min():.3f} h at {hours.argmin()} orders is negative")
+        reasons.append(f"{code}: {hours.min():.3f} h at {hours.argmin() * curve.step} orders is negative")
     falls = -np.diff(hours)
     if falls.size and falls.max() > FALL_TOLERANCE:
         at = int(falls.argmax())
-        reasons.append(f"{code}: falls from {hours[at]:.3f} to {hours[at + 1]:.3f} h at {at + 1} orders")
+        reasons.append(f"{code}: falls from {hours[at]:.3f} to {hours[at + 1]:.3f} h at {(at + 1) * curve.step} orders")
     limit = HIGHEST_HOURS * curve.highest_observed_hours
     if hours.max() > limit:
-        reasons.append(f"{code}: {hours.max():.3f} h at {hours.argmax()} orders is above {limit:.3f} h")
+        reasons.append(f"{code}: {hours.max():.3f} h at {hours.argmax() * curve.step} orders is above {limit:.3f} h")
     return reasons
 
 

@@ -7,9 +7,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.evaluation import Curve
+from local.generate_orders import generate_week
+from pipeline.estimator import LinePerProduct, TimeToDispatchRegressor
+from pipeline.evaluation import MOST_POINTS, Curve, curves, profile
 from pipeline.gates import accuracy_gate, baseline_gate, behaviour_gate, champion_gate, freshness_gate
 from pipeline.manifest import GateVerdict, Metrics
+from pipeline.orders import HOURS, ORDERS, PRODUCT
 
 
 def metrics(rmse: float = 1.0, r2: float = 0.95) -> Metrics:
@@ -162,3 +165,23 @@ def test_a_model_equal_to_the_mean_but_for_rounding_is_not_better() -> None:
 def test_an_estimate_at_the_very_limit_is_within_it() -> None:
     assert behaviour_gate([curve(0.0, 12.5)]).outcome == "pass"
     assert behaviour_gate([curve(0.0, 12.5 + 1e-9)]).outcome == "reject"
+
+
+def test_where_only_every_third_number_of_orders_is_asked_about_the_orders_are_named_as_they_are() -> None:
+    for hours, reason in (
+        ([1.0, np.nan, 2.0], "SKU001: no finite estimate at 3 orders"),
+        ([0.0, -1.0, 2.0], "SKU001: -1.000 h at 3 orders is negative"),
+        ([1.0, 3.0, 2.0], "SKU001: falls from 3.000 to 2.000 h at 6 orders"),
+        ([1.0, 2.0, 13.0], "SKU001: 13.000 h at 6 orders is above 12.500 h"),
+    ):
+        assert reason in behaviour_gate([Curve("SKU001", np.array(hours), 10.0, step=3)]).reasons
+
+
+def test_curves_over_many_orders_have_a_bounded_number_of_points_and_begin_at_no_order() -> None:
+    orders = generate_week(seed=1).astype({PRODUCT: "category"})
+    orders[ORDERS] *= 5_000
+    model = TimeToDispatchRegressor(LinePerProduct()).fit(orders, orders[HOURS].to_numpy())
+    found = curves(model, profile(orders))
+    assert {curve.step for curve in found} == {3}
+    assert MOST_POINTS * 0.8 < sum(len(curve.hours) for curve in found) <= MOST_POINTS
+    assert found[0].hours[1] == pytest.approx(model.predict_encoded(np.array([[0.0, 3.0]]))[0])
