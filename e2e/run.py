@@ -218,7 +218,7 @@ def _failures(world: World) -> None:
 def _commit_that_does_not_start(world: World) -> None:
     good = world.git("rev-parse", "HEAD")
     with world.scenario("a commit that does not start") as figures:
-        old = world.champion()
+        old, deployed = world.champion(), ask_replicas(world.project)[0].commit
         world.commit("Do not start", "pipeline/serve_model.py", "    args = _parse(arguments)\n", "    1 / 0\n")
         try:
             with under_load(world, figures, [old]):
@@ -228,7 +228,7 @@ def _commit_that_does_not_start(world: World) -> None:
                 figures.append(f"{done.seconds:.0f} s; {done.error.removeprefix('ERROR: ')[:110]}")
                 wait_for_rollout(world.project)
                 expect(pods(world.project) == set(ready_pods(world.project)), "a pod of the broken commit is there")
-                check_replicas(ask_replicas(world.project), commit=good, version=old)
+                check_replicas(ask_replicas(world.project), commit=deployed, version=old)
         finally:
             world.back_to(good)
     # that deployment trained a model before it failed: the next one serves it
