@@ -57,7 +57,8 @@ def request(product_code: str, orders_placed: float) -> bytes:
 @contextmanager
 def subjects(bucket: str, environment: dict[str, str]) -> Iterator[dict[str, Subject]]:
     """The service, a plain FastAPI route and a bare ASGI function, each ready on the first core."""
-    stock = ["-m", "uvicorn", "--no-access-log", "--log-level=warning", "--lifespan=off", f"--host={HOST}"]
+    stock = ["-m", "uvicorn", "--no-access-log", "--log-level=warning", "--lifespan=off", "--timeout-keep-alive=75"]
+    stock.append(f"--host={HOST}")
     commands = {
         "service": ["-m", "pipeline.serve_model", bucket, f"--host={HOST}", "--port={}"],
         "FastAPI constant": [*stock, "--port={}", "benchmarks.constant:app"],
