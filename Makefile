@@ -31,6 +31,14 @@ bench: .venv/installed ## Measure the budgets on this machine, which should be q
 faults: .venv/installed ## Try every fault of S3 at every call, and a hundred moments to be killed at (slow)
 	@$(BIN)/pytest -n auto -m slow
 
+.PHONY: analysis
+analysis: .venv/installed ## The static analysis alone, as CI runs it
+	@$(BIN)/tox run -e py-static_code_analysis
+
+.PHONY: unit
+unit: .venv/installed .venv-bodywork/installed ## The tests alone, as CI runs them
+	@$(BIN)/tox run -e py-unit_and_functional_tests
+
 .PHONY: fuzz
 fuzz: .venv/installed ## Send 10,000 requests that are made up from the service's OpenAPI description (slow)
 	@$(BIN)/pytest -s -m fuzz

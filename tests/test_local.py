@@ -174,6 +174,14 @@ def test_an_s3_port_in_use_is_one_clear_line(tmp_path: Path) -> None:
 
 
 @pytest.mark.seaweedfs
+def test_the_s3_server_tells_nobody_that_it_runs(seaweedfs_environment: dict[str, str]) -> None:
+    port = seaweedfs_environment["AWS_ENDPOINT_URL"].rpartition(":")[2]
+    started = [path.read_bytes().split(b"\0") for path in Path("/proc").glob("[0-9]*/cmdline") if path.exists()]
+    (command,) = [arguments for arguments in started if f"-s3.port={port}".encode() in arguments]
+    assert b"-master.telemetry=false" in command
+
+
+@pytest.mark.seaweedfs
 def test_an_s3_server_that_does_not_start_is_named_with_its_log(tmp_path: Path) -> None:
     (tmp_path / "data").mkdir()
     (tmp_path / "data/filerldb2").write_text("in the way of the filer's database")
