@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 import urllib.request
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -176,8 +177,11 @@ def test_an_s3_port_in_use_is_one_clear_line(tmp_path: Path) -> None:
 @pytest.mark.seaweedfs
 def test_the_s3_server_tells_nobody_that_it_runs(seaweedfs_environment: dict[str, str]) -> None:
     port = seaweedfs_environment["AWS_ENDPOINT_URL"].rpartition(":")[2]
-    started = [path.read_bytes().split(b"\0") for path in Path("/proc").glob("[0-9]*/cmdline") if path.exists()]
-    (command,) = [arguments for arguments in started if f"-s3.port={port}".encode() in arguments]
+    command: list[bytes] = []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        with suppress(OSError):  # it may end meanwhile
+            arguments = path.read_bytes().split(b"\0")
+            command = arguments if f"-s3.port={port}".encode() in arguments else command
     assert b"-master.telemetry=false" in command
 
 
