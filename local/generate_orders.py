@@ -21,6 +21,7 @@ from pipeline.orders import HOURS, ORDERS, PRODUCT
 
 ORDERS_A_WEEK = 1_000
 MOST_ORDERS_A_DAY = 200
+MOST = 100_000_000  # rows, or a seed
 NOISE_HOURS = 0.75  # standard deviation
 
 
@@ -96,8 +97,8 @@ def share(text: str) -> float:
 
 
 def _count(text: str) -> int:
-    if int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text} is not at least 1")
+    if not 1 <= int(text) <= MOST:
+        raise argparse.ArgumentTypeError(f"{text} is not from 1 to {MOST:,}")
     return int(text)
 
 

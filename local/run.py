@@ -52,7 +52,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     args = _parse(arguments)
     try:
         dag = stages.read_dag()
-    except (ValueError, TypeError, LookupError, yaml.YAMLError) as error:
+        if not dag[0][0].args:
+            raise ValueError(f"{dag[0][0].name} has no argument, which is the bucket")
+    except (ValueError, TypeError, LookupError, OSError, yaml.YAMLError) as error:
         print(f"ERROR: bodywork.yaml: {' '.join(str(error).split())}", file=sys.stderr)
         return 1
     return run_until_stopped(dag, stages.ROOT / ".s3data", Ports(), args.weeks, args.drift)
@@ -91,18 +93,21 @@ def _run(dag: list[list[stages.Stage]], folder: Path, ports: Ports, weeks: int, 
     if free < FREE_BYTES:
         raise LocalRunError(f"{free / 1e9:.1f} GB are free on this disk, the S3 server wants {FREE_BYTES / 1e9:.0f} GB")
     with ExitStack() as until_stopped:
-        with _step(f"S3: SeaweedFS on {HOST}:{ports.s3}, its data in {folder.name}/"):
-            environment = until_stopped.enter_context(s3_server(folder, bucket, ports))
-        environment["GIT_COMMIT_HASH"] = checked_out_commit()
-        _upload_weeks(bucket, environment, weeks, drift)
-        services = []
-        for stage in (stage for step in dag for stage in step):
-            if stage.batch:
-                _run_batch(stage, environment)
-            else:
-                services.append(_start_service(stage, environment, until_stopped))
-        while all(service.poll() is None for service in services):
-            time.sleep(0.2)
+        try:
+            with _step(f"S3: SeaweedFS on {HOST}:{ports.s3}, its data in {folder.name}/"):
+                environment = until_stopped.enter_context(s3_server(folder, bucket, ports))
+            environment["GIT_COMMIT_HASH"] = checked_out_commit()
+            _upload_weeks(bucket, environment, weeks, drift)
+            services = []
+            for stage in (stage for step in dag for stage in step):
+                if stage.batch:
+                    _run_batch(stage, environment)
+                else:
+                    services.append(_start_service(stage, environment, until_stopped))
+            while all(service.poll() is None for service in services):
+                time.sleep(0.2)
+        finally:
+            _ignore_signals()  # the clean-up itself is not interrupted
     raise LocalRunError("the service ended by itself, its log is above")
 
 
@@ -187,10 +192,14 @@ def _step(what: str, its_own_lines: bool = False) -> Iterator[None]:
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:
-    """End the run once: the clean-up itself is not interrupted."""
+    """End the run, once."""
+    _ignore_signals()
+    raise KeyboardInterrupt
+
+
+def _ignore_signals() -> None:
     for sig in SIGNALS:
         signal.signal(sig, signal.SIG_IGN)
-    raise KeyboardInterrupt
 
 
 def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:

@@ -104,10 +104,11 @@ def _check() -> tuple[Project, Path, str, str, str]:
         raise OperationError(f"{len(changes)} changes are not committed, the first: {changes[0].strip()}; commit them")
     commit = run(["git", "rev-parse", "HEAD"], "git", cwd=ROOT).strip()
     url = os.environ.get("GIT_URL") or run(["git", "remote", "get-url", _remote()], "git", cwd=ROOT).strip()
+    for address in (url, _remote()):
+        if "@" in urlsplit(address).netloc:
+            raise OperationError("GIT_URL or GIT_REMOTE has a name or a token in it, for all to see: set GIT_TOKEN")
     if not url.startswith("https://"):
         raise OperationError(f"GIT_URL: {url} is not https://, which is how pods clone; set GIT_URL")
-    if urlsplit(url).username:
-        raise OperationError("GIT_URL has a name or a token in it, which would be seen everywhere: set GIT_TOKEN")
     run(bodywork("validate", "--check-files"), "bodywork.yaml", cwd=ROOT)
     project, folder = read_project(), service.cluster_folder()
     check_tag(project.image)
@@ -220,7 +221,7 @@ def _run_bodywork(project: Project, url: str, tag: str) -> None:
         code = process.wait()
     if code:
         try:
-            undone = service.take_back(project, good)
+            undone = service.take_back(project, good, old)
         except OperationError as error:
             undone = f"the roll-out could not be taken back ({error})"
         told = [*reasons[:1], *warnings_since(project.name, started)[-1:]]

@@ -137,18 +137,21 @@ def replica_set_that_serves(project: Project) -> str | None:
     return f"{project.service}-{hashes.most_common(1)[0][0]}" if hashes else None
 
 
-def take_back(project: Project, good: str | None) -> str:
+def take_back(project: Project, good: str | None, old: set[str]) -> str:
     """Go back to the ReplicaSet that served before, if the Deployment has another; says what was done.
 
-    Bodywork may have gone back by itself, and then nothing is done. Where nothing served, no replica is left.
+    Bodywork may have gone back by itself, and then nothing is done. Where there was no pod (`old`), none is left.
     """
     deployment = _settled(project)
     if deployment is None:
         return "there is no service"
-    if good is None:
+    if not old:
         kubectl("scale", f"deployment/{project.service}", "-n", project.name, "--replicas=0")
-        return "nothing served before, and no replica is left"
-    revision = _revision(get(f"replicaset/{good}", project.name))
+        return "nothing was there before, and no replica is left"
+    replica_set = get(f"replicaset/{good}", project.name) if good else None
+    if replica_set is None:
+        return f"what served before is not known, or gone; {len(ready_pods(project))} replicas are ready"
+    revision = _revision(replica_set)
     if revision != _revision(deployment):
         kubectl(
             "rollout", "undo", f"deployment/{project.service}", "-n", project.name, f"--to-revision={revision}"

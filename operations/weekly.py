@@ -16,6 +16,8 @@ from collections.abc import Callable, Sequence
 from contextlib import closing
 from datetime import UTC, datetime
 
+from pydantic import ValidationError
+
 from operations.cluster import Project, read_project
 from pipeline.errors import TimeToDispatchError
 from pipeline.manifest import Manifest
@@ -49,7 +51,7 @@ def main(arguments: Sequence[str]) -> int:
         return 0
     assert newest is not None
     log.info("%s waits. Deploying %s.", newest.key, tag)
-    return _run_bodywork(url, tag) or _check(project, store)
+    return _run_bodywork(url, tag) or _check(project, store, newest)
 
 
 def why_not(store: ObjectStore, newest: DatasetKey, served: Callable[[], set[str]]) -> str | None:
@@ -78,7 +80,11 @@ def trained_on(store: ObjectStore, dataset: DatasetKey, prefix: str) -> list[str
         trained_at = parse_version(version)
         if name != "manifest.json" or trained_at is None or trained_at < dataset.timestamp - CLOCK_TOLERANCE:
             continue
-        record = Manifest.model_validate_json(store.get(key).body).dataset
+        try:
+            record = Manifest.model_validate_json(store.get(key).body).dataset
+        except ValidationError:
+            log.warning("Left out of the trainings: %s makes no sense.", key)
+            continue
         if (record.key, record.etag) == (dataset.key, etag):
             found.append(version)
     return sorted(found)
@@ -105,16 +111,20 @@ def _run_bodywork(url: str, tag: str) -> int:
     return process.wait()
 
 
-def _check(project: Project, store: ObjectStore) -> int:
-    """Wait until the service answers with the champion, and with nothing else."""
+def _check(project: Project, store: ObjectStore, newest: DatasetKey) -> int:
+    """Wait until the service answers with a champion that was trained on the week, and with nothing else."""
+    try:
+        pointer, accepted = Registry(store).read_champion(), trained_on(store, newest, MODELS)
+    except TimeToDispatchError as error:
+        log.error("Which model is the champion is not known: %s", error)
+        return 1
+    if pointer is None or pointer.champion.version not in accepted:
+        log.error("Not deployed, whatever Bodywork says: no model of %s was promoted.", newest.key)
+        return 1
+    expected = pointer.champion.version
     deadline = time.monotonic() + ROLLED_OUT_SECONDS
     while True:
-        try:
-            pointer = Registry(store).read_champion()
-        except TimeToDispatchError as error:
-            log.error("Deployed, but which model is the champion is not known: %s", error)
-            return 1
-        answers, expected = served(project), pointer.champion.version if pointer else "a champion"
+        answers = served(project)
         if answers == {expected}:
             log.info("Deployed: the service answers with %s.", expected)
             return 0

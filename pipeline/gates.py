@@ -50,25 +50,24 @@ def champion_gate(candidate: Metrics | None, champion: Metrics | None, not_compa
 def behaviour_gate(curves: Sequence[Curve], gate: GateName = "behaviour") -> GateVerdict:
     """Is every estimate on every product's curve one that can be shown to a customer?"""
     reasons = [reason for curve in curves for reason in _misbehaviour(curve)]
-    return GateVerdict(
-        gate=gate, outcome="reject" if reasons else "pass", reasons=reasons, figures={"products": len(curves)}
-    )
+    figures = {"products": len(curves), "points": sum(len(curve.hours) for curve in curves)}
+    return GateVerdict(gate=gate, outcome="reject" if reasons else "pass", reasons=reasons, figures=figures)
 
 
 def _misbehaviour(curve: Curve) -> list[str]:
-    code, hours = curve.product_code, curve.hours
+    code, orders, hours = curve.product_code, curve.orders, curve.hours
     if not np.isfinite(hours).all():
-        return [f"{code}: no finite estimate at {np.isfinite(hours).argmin() * curve.step} orders"]
+        return [f"{code}: no finite estimate at {orders[np.isfinite(hours).argmin()]:.0f} orders"]
     reasons = []
     if hours.min() < 0:
-        reasons.append(f"{code}: {hours.min():.3f} h at {hours.argmin() * curve.step} orders is negative")
+        reasons.append(f"{code}: {hours.min():.3f} h at {orders[hours.argmin()]:.0f} orders is negative")
     falls = -np.diff(hours)
     if falls.size and falls.max() > FALL_TOLERANCE:
         at = int(falls.argmax())
-        reasons.append(f"{code}: falls from {hours[at]:.3f} to {hours[at + 1]:.3f} h at {(at + 1) * curve.step} orders")
+        reasons.append(f"{code}: falls from {hours[at]:.3f} to {hours[at + 1]:.3f} h at {orders[at + 1]:.0f} orders")
     limit = HIGHEST_HOURS * curve.highest_observed_hours
     if hours.max() > limit:
-        reasons.append(f"{code}: {hours.max():.3f} h at {hours.argmax() * curve.step} orders is above {limit:.3f} h")
+        reasons.append(f"{code}: {hours.max():.3f} h at {orders[hours.argmax()]:.0f} orders is above {limit:.3f} h")
     return reasons
 
 

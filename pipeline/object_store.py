@@ -24,6 +24,7 @@ from botocore.exceptions import (
     IncompleteReadError,
 )
 from botocore.parsers import ResponseParserError
+from urllib3.exceptions import HTTPError as UrllibError
 from tenacity import RetryCallState, Retrying, retry_if_exception, stop_after_attempt, wait_exponential_jitter
 
 from pipeline.errors import ObjectNotFound, StoreError, StoreRefused, StoreUnreachable, WriteConflict
@@ -39,7 +40,7 @@ CONNECT_SECONDS = 3  # time-outs of one attempt
 READ_SECONDS = 10
 PASSING = frozenset({"RequestTimeout", "Throttling", "ThrottlingException", "TooManyRequests", "SlowDown"})
 PASSING_ERRORS = (
-    BotoConnectionError, HTTPClientError, IncompleteReadError, FlexibleChecksumError, ResponseParserError
+    BotoConnectionError, HTTPClientError, IncompleteReadError, FlexibleChecksumError, ResponseParserError, UrllibError
 )  # fmt: skip
 
 Answer = TypeVar("Answer")
@@ -81,7 +82,7 @@ class ObjectStore:
                 retries={"total_max_attempts": 1}, connect_timeout=CONNECT_SECONDS, read_timeout=READ_SECONDS
             )
             return cls(boto3.Session().client("s3", config=config), bucket, attempts)
-        except (BotoCoreError, ValueError) as error:  # an AWS_ENDPOINT_URL that is no address is a ValueError
+        except (BotoCoreError, ValueError, OSError) as error:  # no address, no number, no file where it is said to be
             raise StoreRefused(f"{doing}: {error}") from error
 
     def get(self, key: str) -> StoredObject:
@@ -114,7 +115,7 @@ class ObjectStore:
             )
 
         with self._own_write_recognised(key, body):
-            self._try(f"writing {self._address(key)}", write)
+            self._try(f"writing {self._address(key)}", write, writes=True)
 
     def replace(self, key: str, body: bytes, content_type: str, etag: str) -> None:
         """Write an object in the place of the one that was read at `etag`; WriteConflict if it is another by now."""
@@ -129,7 +130,7 @@ class ObjectStore:
                 raise WriteConflict(f"{doing}: it was deleted meanwhile") from error
 
         with self._own_write_recognised(key, body):
-            self._try(doing, write)
+            self._try(doing, write, writes=True)
 
     @contextmanager
     def _own_write_recognised(self, key: str, body: bytes) -> Iterator[None]:
@@ -144,7 +145,7 @@ class ObjectStore:
             if stored is None or stored.body != body:
                 raise
 
-    def _try(self, doing: str, call: Callable[[], Answer]) -> Answer:
+    def _try(self, doing: str, call: Callable[[], Answer], *, writes: bool = False) -> Answer:
         """Make a call until it succeeds, fails for good or was tried often enough; a StoreError says what happened."""
 
         def warn(state: RetryCallState) -> None:
@@ -162,8 +163,10 @@ class ObjectStore:
         start = time.monotonic()
         try:
             return tries(call)
-        except (BotoCoreError, ClientError, ResponseParserError) as error:
+        except (BotoCoreError, ClientError, ResponseParserError, UrllibError) as error:
             kind, what = _understand(error)
+            if writes and kind is StoreRefused and tries.statistics["attempt_number"] > 1:
+                kind = StoreUnreachable  # a try before may have been carried out
             raise kind(f"{doing}: {what} (tried for {time.monotonic() - start:.1f} s)") from error
         except OSError as error:  # where the credentials are said to be: a token's file, a credential_process
             raise StoreRefused(f"{doing}: {error}") from error

@@ -14,8 +14,7 @@ from pipeline.manifest import GateVerdict, HoldOut, Metrics, ProductProfile
 from pipeline.orders import HOURS, PRODUCT
 
 
-LEAST_HELD_OUT = 10  # orders: a fifth of the fewest rows, less those of products that nothing could be learnt of
-LEAST_ROWS = 20  # of the hold-out, to compare two models on: fewer say nothing about an error
+LEAST_ROWS = 10  # of the hold-out, to judge a model or to compare two on: fewer say nothing about an error
 
 
 @dataclass(frozen=True)
@@ -70,9 +69,9 @@ def challenge(orders: pd.DataFrame, seed: int) -> Challenger:
 
 def _challenge(orders: pd.DataFrame, seed: int) -> Challenger:
     fit_rows, hold_out = split(orders, seed)
-    if len(hold_out) < LEAST_HELD_OUT:
+    if len(hold_out) < LEAST_ROWS:
         raise DatasetInvalid(
-            f"{len(hold_out)} orders can be held out to judge a model by, {LEAST_HELD_OUT} are needed: most of the "
+            f"{len(hold_out)} orders can be held out to judge a model by, {LEAST_ROWS} are needed: most of the "
             f"{orders[PRODUCT].nunique()} products have a single row"
         )
     choice = choose(candidates(seed), fit_rows, seed)

@@ -20,7 +20,7 @@ def metrics(rmse: float = 1.0, r2: float = 0.95) -> Metrics:
 
 
 def curve(*hours: float, highest: float = 10.0) -> Curve:
-    return Curve("SKU001", np.array(hours), highest)
+    return Curve("SKU001", np.arange(len(hours), dtype=float), np.array(hours), highest)
 
 
 @pytest.mark.parametrize(
@@ -132,8 +132,11 @@ def test_an_old_dataset_warns_and_then_rejects(age: float, outcome: str) -> None
             lambda: champion_gate(metrics(1.5), None, "why not"),
             *("champion", "warn", ["not compared with a champion: why not"], {}),
         ),
-        (lambda: behaviour_gate([curve(1.0), curve(2.0)]), "behaviour", "pass", [], {"products": 2}),
-        (lambda: behaviour_gate([curve(1.0)], "behaviour_of_refit"), "behaviour_of_refit", "pass", [], {"products": 1}),
+        (lambda: behaviour_gate([curve(1.0), curve(2.0)]), "behaviour", "pass", [], {"products": 2, "points": 2}),
+        (
+            lambda: behaviour_gate([curve(1.0)], "behaviour_of_refit"),
+            *("behaviour_of_refit", "pass", [], {"products": 1, "points": 1}),
+        ),
         (
             lambda: freshness_gate(31.25, 30.5),
             *("freshness", "reject", ["the newest dataset is 31.2 days old, more than 30.5"]),
@@ -167,21 +170,22 @@ def test_an_estimate_at_the_very_limit_is_within_it() -> None:
     assert behaviour_gate([curve(0.0, 12.5 + 1e-9)]).outcome == "reject"
 
 
-def test_where_only_every_third_number_of_orders_is_asked_about_the_orders_are_named_as_they_are() -> None:
+def test_where_not_every_number_of_orders_is_asked_about_the_orders_are_named_as_they_are() -> None:
     for hours, reason in (
         ([1.0, np.nan, 2.0], "SKU001: no finite estimate at 3 orders"),
         ([0.0, -1.0, 2.0], "SKU001: -1.000 h at 3 orders is negative"),
-        ([1.0, 3.0, 2.0], "SKU001: falls from 3.000 to 2.000 h at 6 orders"),
-        ([1.0, 2.0, 13.0], "SKU001: 13.000 h at 6 orders is above 12.500 h"),
+        ([1.0, 3.0, 2.0], "SKU001: falls from 3.000 to 2.000 h at 7 orders"),
+        ([1.0, 2.0, 13.0], "SKU001: 13.000 h at 7 orders is above 12.500 h"),
     ):
-        assert reason in behaviour_gate([Curve("SKU001", np.array(hours), 10.0, step=3)]).reasons
+        asked = Curve("SKU001", np.array([0.0, 3.0, 7.0]), np.array(hours), 10.0)
+        assert reason in behaviour_gate([asked]).reasons
 
 
-def test_curves_over_many_orders_have_a_bounded_number_of_points_and_begin_at_no_order() -> None:
+def test_a_curve_has_every_whole_number_of_orders_or_as_many_as_are_bearable_with_the_highest_among_them() -> None:
     orders = generate_week(seed=1).astype({PRODUCT: "category"})
-    orders[ORDERS] *= 5_000
+    orders.loc[orders.index[0], ORDERS] = 1_000_000
     model = TimeToDispatchRegressor(LinePerProduct()).fit(orders, orders[HOURS].to_numpy())
-    found = curves(model, profile(orders))
-    assert {curve.step for curve in found} == {3}
-    assert MOST_POINTS * 0.8 < sum(len(curve.hours) for curve in found) <= MOST_POINTS
-    assert found[0].hours[1] == pytest.approx(model.predict_encoded(np.array([[0.0, 3.0]]))[0])
+    found = {curve.product_code: curve.orders for curve in curves(model, profile(orders))}
+    outlier = found.pop(orders.loc[orders.index[0], PRODUCT])
+    assert (outlier[0], outlier[-1], len(outlier)) == (0, 1_000_000, MOST_POINTS)
+    assert all((asked == np.arange(asked[-1] + 1)).all() for asked in found.values())

@@ -21,7 +21,7 @@ from tests.conftest import FRIDAY, NOW, THRESHOLDS, Bucket, free_port
 
 POLICIES = Path(__file__).parents[1] / "deploy/iam"
 BUCKET = "time-to-dispatch"
-OPEN_CALLS = 15  # how many calls moto lets pass without a policy: those that make the users below
+OPEN_CALLS = 18  # how many calls moto lets pass without a policy: those that make the users below
 
 
 @pytest.fixture(scope="module")
@@ -43,7 +43,7 @@ def roles() -> Iterator[dict[str, Bucket]]:
         calls = OPEN_CALLS
         iam = boto3.Session("first", "first", region_name="us-east-1").client("iam", endpoint_url=address)
         everybody = {}
-        for role in ("data-engineering", "train-model", "serve-model", "weekly-run", "everything"):
+        for role in ("data-engineering", "train-model", "serve-model", "weekly-run", "on-call", "everything"):
             while True:
                 try:
                     iam.create_user(UserName=role)
@@ -76,6 +76,18 @@ def test_the_three_roles_together_get_a_model_served(roles: dict[str, Bucket], w
     assert Registry(roles["serve-model"].store).load_champion().manifest.dataset.key == dataset_key(FRIDAY)
 
 
+def test_whoever_is_on_call_moves_the_pointer(roles: dict[str, Bucket], trained_objects: dict[str, bytes]) -> None:
+    for key, body in trained_objects.items():
+        roles["everything"].put(key, body)
+    registry = Registry(roles["on-call"].store)
+    pointer = registry.read_champion()
+    assert pointer is not None
+    registry.promote(pointer.champion.model_copy(update={"reason": "by hand"}), pointer)
+    moved = registry.read_champion()
+    assert moved is not None
+    assert moved.champion.reason == "by hand"
+
+
 def test_the_weekly_run_sees_which_weeks_were_trained_on(
     roles: dict[str, Bucket], week_csv: bytes, trained_objects: dict[str, bytes]
 ) -> None:
@@ -100,6 +112,9 @@ def test_the_weekly_run_sees_which_weeks_were_trained_on(
         ("weekly-run", "datasets/"),
         ("weekly-run", "models/"),
         ("weekly-run", "rejected/"),
+        ("on-call", "datasets/"),
+        ("on-call", "models/"),
+        ("on-call", "rejected/"),
     ],
 )
 def test_a_role_writes_nothing_that_is_not_its_own(roles: dict[str, Bucket], role: str, prefix: str) -> None:
@@ -117,6 +132,7 @@ def test_a_role_writes_nothing_that_is_not_its_own(roles: dict[str, Bucket], rol
         ("serve-model", "datasets/"),
         ("serve-model", "rejected/"),
         ("weekly-run", "elsewhere/"),
+        ("on-call", "datasets/"),
     ],
 )
 def test_a_role_reads_nothing_that_is_not_its_own(roles: dict[str, Bucket], role: str, prefix: str) -> None:
@@ -125,7 +141,7 @@ def test_a_role_reads_nothing_that_is_not_its_own(roles: dict[str, Bucket], role
         roles[role].store.get(f"{prefix}there")
 
 
-@pytest.mark.parametrize("role", ["data-engineering", "train-model", "serve-model", "weekly-run"])
+@pytest.mark.parametrize("role", ["data-engineering", "train-model", "serve-model", "weekly-run", "on-call"])
 def test_no_role_deletes(roles: dict[str, Bucket], role: str) -> None:
     for prefix in ("datasets/", "models/", "rejected/"):
         roles["everything"].put(f"{prefix}kept", b"")

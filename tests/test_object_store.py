@@ -4,6 +4,7 @@ import http.server
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 from moto.server import ThreadedMotoServer
@@ -179,6 +180,51 @@ def test_an_answer_that_is_not_of_an_s3_is_one_clear_line(
         with pytest.raises(StoreError, match=rf"^reading s3://bucket/key: {problem}"):
             store.get("key")
         server.shutdown()
+
+
+class LosesThenRefuses(NoS3):
+    """Takes the first write and says nothing; refuses the second."""
+
+    taken: ClassVar[list[str]] = []
+
+    def do_PUT(self) -> None:  # noqa: N802 - the library's name
+        """Lose the answer, or refuse."""
+        self.rfile.read(int(self.headers["Content-Length"]))
+        self.taken.append(self.path)
+        if len(self.taken) == 1:
+            self.close_connection = True
+        else:
+            self.do_GET()
+
+
+def test_a_write_whose_answer_was_lost_and_whose_second_try_is_refused_may_have_been_carried_out(
+    moto_environment: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(NoS3, "status", 403)
+    with http.server.HTTPServer(("127.0.0.1", 0), LosesThenRefuses) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        address = f"http://127.0.0.1:{server.server_port}"
+        store = connect(monkeypatch, "bucket", moto_environment, AWS_ENDPOINT_URL=address, AWS_MAX_ATTEMPTS="3")
+        with pytest.raises(StoreUnreachable, match="HTTP status 403"):
+            store.put_new("models/champion.json", b"{}", TEXT)
+        server.shutdown()
+    assert len(LosesThenRefuses.taken) == 2
+
+
+@pytest.mark.parametrize("name", ["AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE", "AWS_CONFIG_FILE"])
+def test_a_file_with_credentials_that_is_not_there_is_one_clear_line(
+    name: str, moto_environment: dict[str, str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    config = tmp_path / "config"
+    config.write_text("[default]\ncredential_process = /no/such/program\n")
+    environment = {
+        "AWS_ENDPOINT_URL": moto_environment["AWS_ENDPOINT_URL"],
+        "AWS_DEFAULT_REGION": "us-east-1",
+        "AWS_CONTAINER_CREDENTIALS_FULL_URI": "http://127.0.0.1:9/",
+        name: str(config) if name == "AWS_CONFIG_FILE" else "/no/such/file",
+    }
+    with pytest.raises(StoreRefused, match="/no/such/"):
+        connect(monkeypatch, "bucket", environment).get("key")
 
 
 def test_a_token_that_is_not_where_it_is_said_to_be_is_one_clear_line(

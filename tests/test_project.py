@@ -101,6 +101,7 @@ def test_imports_go_from_the_stages_to_the_edges_to_the_core() -> None:
     layer = {module: number for number, modules in enumerate(LAYERS) for module in modules}
     assert {path.stem for path in PIPELINE} - {"__init__"} == set(layer)
     for path in PIPELINE:
+        assert not re.search(r"^(?:import|from) (?:local|operations|e2e|tests|benchmarks)", path.read_text(), re.M)
         for imported in imports(path):
             assert layer[imported] <= layer[path.stem], f"{path.name} imports {imported}"
         if path.stem in LAYERS[0]:

@@ -200,8 +200,8 @@ def test_a_champion_whose_manifest_is_damaged_is_replaced_with_a_warning(
     assert f"it no longer loads: {manifest_key(VERSION)}: " in caplog.text
 
 
-@pytest.mark.parametrize(("rows", "compared"), [(3, False), (90, False), (110, True)])
-def test_a_champion_that_knows_fewer_than_20_rows_of_the_hold_out_is_not_compared_with(
+@pytest.mark.parametrize(("rows", "compared"), [(3, False), (35, False), (70, True)])
+def test_a_champion_that_knows_fewer_than_10_rows_of_the_hold_out_is_not_compared_with(
     trained_bucket: Bucket, rows: int, compared: bool
 ) -> None:
     orders = generate_week(seed=2)
@@ -235,7 +235,7 @@ def test_a_champion_of_other_products_is_not_compared_with(trained_bucket: Bucke
     train_next_week(trained_bucket, orders.assign(product_code="new-" + orders[PRODUCT]))
     manifest = manifest_of(trained_bucket, NEXT_VERSION)
     assert manifest.gates[2].reasons == [
-        "not compared with a champion: it knows the products of 0 rows of the hold-out, 20 are needed"
+        "not compared with a champion: it knows the products of 0 rows of the hold-out, 10 are needed"
     ]
     assert manifest.production_error is None
 

@@ -72,3 +72,8 @@ def test_a_week_dated_a_little_ahead_of_its_training_is_found(trained_bucket: Bu
     record["dataset"]["key"] = dataset_key(ahead)
     trained_bucket.put(manifest_key(VERSION), json.dumps(record).encode())
     assert trained_on(trained_bucket.store, dataset(dataset_key(ahead)), MODELS) == [VERSION]
+
+
+def test_a_manifest_that_makes_no_sense_is_left_out(trained_bucket: Bucket) -> None:
+    trained_bucket.put(manifest_key(VERSION), b"{}")
+    assert trained_on(trained_bucket.store, dataset(dataset_key(FRIDAY)), MODELS) == []
