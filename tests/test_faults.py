@@ -43,12 +43,13 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def new_bucket(seaweedfs_environment: dict[str, str], trained_objects: dict[str, bytes]) -> NewBucket:
-    """Makes a bucket with a champion, and a newer week that nobody trained on."""
+def new_bucket(seaweedfs_bucket: Bucket, trained_objects: dict[str, bytes]) -> NewBucket:
+    """Makes the bucket one with a champion, and a newer week that nobody trained on: SeaweedFS has room for few."""
 
     def make() -> Bucket:
-        bucket = Bucket(seaweedfs_environment, f"bucket-{time.time_ns()}")
-        bucket.client.create_bucket(Bucket=bucket.name)
+        bucket = seaweedfs_bucket
+        for key in bucket.keys():
+            bucket.delete(key)
         for key, body in trained_objects.items():
             bucket.put(key, body)
         bucket.put(dataset_key(NEXT_FRIDAY), to_csv(generate_week(seed=2)))
