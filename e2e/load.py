@@ -26,6 +26,7 @@ KEPT_PAUSE = 0.03  # seconds between two requests of a client that keeps its con
 NEW_PAUSE = 0.1  # the same, of one that opens a connection for each
 IN_FLIGHT_SECONDS = 1.0  # how long a slow client takes to send its request
 FAILURES_KEPT = 20
+CLIENTS = {"kept": 8, "new": 4, "slow": 4, "example": 2}  # how many of each kind
 
 
 class Tally:
@@ -131,7 +132,7 @@ def main() -> None:
     """Load until SIGTERM."""
     parser = argparse.ArgumentParser(prog="python -m e2e.load", description=__doc__)
     parser.add_argument("url")
-    for kind, number in (("kept", 8), ("new", 4), ("slow", 4), ("example", 2)):
+    for kind, number in CLIENTS.items():
         parser.add_argument(f"--{kind}", type=int, default=number, help=f"{kind} clients (default: %(default)s)")
     args = parser.parse_args()
     tally, stopped = Tally(), threading.Event()
@@ -145,7 +146,7 @@ def main() -> None:
     threading.Thread(target=stop_at_end_of_input, daemon=True).start()
     clients: list[threading.Thread] = [
         Client(kind, urlsplit(args.url).netloc, tally, stopped)
-        for kind in ("kept", "new", "slow")
+        for kind in CLIENTS.keys() - {"example"}
         for _ in range(getattr(args, kind))
     ]
     clients += [ExampleClient(args.url, tally, stopped) for _ in range(args.example)]

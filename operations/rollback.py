@@ -23,6 +23,7 @@ from operations.cluster import (
 from pipeline.errors import TimeToDispatchError
 from pipeline.object_store import ObjectStore
 from pipeline.registry import Registry
+from pipeline.registry_commands import ROLL_REPLICAS
 
 REGISTRY_SECONDS = 60
 
@@ -51,9 +52,8 @@ def _rollback() -> None:
         replicas = service.ask_replicas(project)
         service.check_replicas(replicas, version=after)
     except OperationError as error:
-        again = f"kubectl -n {project.name} rollout restart deployment/{project.service}"
         raise OperationError(
-            f"{after} is the champion, but not every replica serves it: {error}. Go on by: {again}; "
+            f"{after} is the champion, but not every replica serves it: {error}. Go on by: {ROLL_REPLICAS}; "
             "make rollback once more would go back"
         ) from error
     step(f"{len(replicas)} replicas serve {after}, {time.monotonic() - start:.0f} s after the start")

@@ -106,12 +106,7 @@ def wait_for_rollout(project: Project, seconds: float = ROLL_OUT_SECONDS) -> Non
 
 def ready_pods(project: Project) -> list[str]:
     """The names of the pods that are ready and not on their way out."""
-    return [
-        pod["metadata"]["name"]
-        for pod in _pods(project)
-        if "deletionTimestamp" not in pod["metadata"]
-        and any(fact["type"] == "Ready" and fact["status"] == "True" for fact in pod["status"].get("conditions", []))
-    ]
+    return [pod["metadata"]["name"] for pod in _pods(project) if _is_ready(pod)]
 
 
 def pods(project: Project) -> set[str]:
@@ -130,10 +125,7 @@ def crashed_pods(project: Project) -> set[str]:
 
 def replica_set_that_serves(project: Project) -> str | None:
     """The ReplicaSet of most of the ready pods; None if there is no ready one."""
-    ready = set(ready_pods(project))
-    hashes = Counter(
-        pod["metadata"]["labels"]["pod-template-hash"] for pod in _pods(project) if pod["metadata"]["name"] in ready
-    )
+    hashes = Counter(pod["metadata"]["labels"]["pod-template-hash"] for pod in _pods(project) if _is_ready(pod))
     return f"{project.service}-{hashes.most_common(1)[0][0]}" if hashes else None
 
 
@@ -211,6 +203,12 @@ def ask(project: Project, pod: str) -> Replica:
 def _pods(project: Project) -> list[dict[str, Any]]:
     pods = items("pods", project.name, "-l", f"stage={project.service}")
     return [pod for pod in pods if pod["status"]["phase"] not in ("Succeeded", "Failed")]
+
+
+def _is_ready(pod: dict[str, Any]) -> bool:
+    conditions = pod["status"].get("conditions", [])
+    is_ready = any(fact["type"] == "Ready" and fact["status"] == "True" for fact in conditions)
+    return is_ready and "deletionTimestamp" not in pod["metadata"]
 
 
 def _skeleton(project: Project) -> dict[str, Any]:

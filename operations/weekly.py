@@ -16,17 +16,14 @@ from collections.abc import Callable, Sequence
 from contextlib import closing
 from datetime import UTC, datetime
 
-from pydantic import ValidationError
-
 from operations.cluster import Project, read_project
-from pipeline.errors import TimeToDispatchError
-from pipeline.manifest import Manifest
-from pipeline.names import CLOCK_TOLERANCE, DATASETS, MODELS, REJECTED, DatasetKey, latest_dataset, parse_version
+from operations.service import PORT
+from pipeline.errors import ModelError, TimeToDispatchError
+from pipeline.names import CLOCK_TOLERANCE, DATASETS, MODELS, REJECTED, DatasetKey, latest_dataset, spell_version
 from pipeline.object_store import ObjectStore
 from pipeline.registry import Registry
 from pipeline.utils import configure_logger
 
-PORT = 8000
 ANSWERS = 10  # through the Service, each on a connection of its own, so that every replica is likely to be asked
 ANSWER_SECONDS = 5
 ROLLED_OUT_SECONDS = 120
@@ -72,22 +69,25 @@ def why_not(store: ObjectStore, newest: DatasetKey, served: Callable[[], set[str
 
 
 def trained_on(store: ObjectStore, dataset: DatasetKey, prefix: str) -> list[str]:
-    """The versions under a prefix that were trained on these very bytes, in the order of their time."""
-    etag = store.get(dataset.key).etag
+    """The versions under MODELS or REJECTED that were trained on these very bytes, in the order of their time."""
+    registry, etag = Registry(store), store.get(dataset.key).etag
+    versions, read = {
+        MODELS: (registry.versions, registry.read_manifest),
+        REJECTED: (registry.rejected_versions, registry.read_rejected),
+    }[prefix]
+    earliest = spell_version(dataset.timestamp - CLOCK_TOLERANCE)
     found = []
-    for key in store.keys(prefix):
-        version, _, name = key.removeprefix(prefix).partition("/")
-        trained_at = parse_version(version)
-        if name != "manifest.json" or trained_at is None or trained_at < dataset.timestamp - CLOCK_TOLERANCE:
+    for version in versions():
+        if version < earliest:  # read no manifest that cannot be of this week
             continue
         try:
-            record = Manifest.model_validate_json(store.get(key).body).dataset
-        except ValidationError:
-            log.warning("Left out of the trainings: %s makes no sense.", key)
+            record = read(version).dataset
+        except ModelError as problem:
+            _left_out(problem)
             continue
         if (record.key, record.etag) == (dataset.key, etag):
             found.append(version)
-    return sorted(found)
+    return found
 
 
 def served(project: Project) -> set[str]:
@@ -135,7 +135,7 @@ def _check(project: Project, store: ObjectStore, newest: DatasetKey) -> int:
 
 
 def _left_out(problem: TimeToDispatchError) -> None:
-    log.warning("Left out of the champions: %s", problem)
+    log.warning("Left out: %s", problem)
 
 
 if __name__ == "__main__":

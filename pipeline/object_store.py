@@ -24,8 +24,8 @@ from botocore.exceptions import (
     IncompleteReadError,
 )
 from botocore.parsers import ResponseParserError
-from urllib3.exceptions import HTTPError as UrllibError
 from tenacity import RetryCallState, Retrying, retry_if_exception, stop_after_attempt, wait_exponential_jitter
+from urllib3.exceptions import HTTPError as UrllibError
 
 from pipeline.errors import ObjectNotFound, StoreError, StoreRefused, StoreUnreachable, WriteConflict
 from pipeline.utils import Interrupted

@@ -49,10 +49,9 @@ def parse_orders(body: bytes, source: str) -> pd.DataFrame:
     """
     _check_file(body, source)
     frame = _read(body)
-    holds = frame is not None and _holds(frame)
-    if frame is None or not holds or _may_be_cut(frame):
+    if frame is None or _may_be_cut(frame):
         rows, breaches = _find_breaches(body)
-        if frame is None or not holds or breaches:
+        if frame is None or breaches:
             raise DatasetInvalid(f"{source}: {_describe(rows, breaches)}")
     if len(frame) < MIN_ROWS:
         raise DatasetInvalid(f"{source}: {len(frame)} rows, at least {MIN_ROWS} are needed to train on")
@@ -93,7 +92,7 @@ def _csv_rows(body: bytes) -> Iterator[list[str]]:
 
 
 def _read(body: bytes) -> pd.DataFrame | None:
-    """Parse at full speed; None when some cell or row does not fit, without saying which.
+    """Parse and check at full speed; None when some cell or row does not fit, without saying which.
 
     Every column is parsed, since pandas drops a surplus field without a word when it is told which columns to use.
     """
@@ -107,7 +106,7 @@ def _read(body: bytes) -> pd.DataFrame | None:
         return None
     if not isinstance(frame.index, pd.RangeIndex):  # one field more than the header: pandas makes an index of it
         return None
-    return frame
+    return frame if _holds(frame) else None
 
 
 def _may_be_cut(frame: pd.DataFrame) -> bool:
@@ -129,7 +128,7 @@ def _holds(frame: pd.DataFrame) -> bool:
 
 
 def _find_breaches(body: bytes) -> tuple[int, list[Breach]]:
-    """Read row by row and name everything that `_read` and `_holds` refuse; slow, and only for a broken week."""
+    """Read row by row and name everything that `_read` refuses; slow, and only for a broken week."""
     counts: Counter[str] = Counter()
     first: dict[str, tuple[int, str]] = {}
     rows = _csv_rows(body)

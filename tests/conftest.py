@@ -10,7 +10,7 @@ import time
 import uuid
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pandas as pd
@@ -30,6 +30,8 @@ from pipeline.training import Thresholds
 
 NOW = datetime(2026, 11, 21, 8, 0, tzinfo=UTC)  # the Saturday morning after the week below
 FRIDAY = datetime(2026, 11, 20, 23, 0, tzinfo=UTC)
+WEEK = timedelta(days=7)
+NEXT_FRIDAY, NEXT_SATURDAY = FRIDAY + WEEK, NOW + WEEK
 THRESHOLDS = Thresholds(reject_below=0.8, warn_below=0.9, max_dataset_age_days=30)
 
 DRAIN_SECONDS = 3.0

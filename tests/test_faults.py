@@ -25,14 +25,14 @@ from pipeline.names import dataset_key
 from pipeline.object_store import ObjectStore
 from pipeline.registry import Registry
 from pipeline.train_model import run as train
-from tests.conftest import FRIDAY, THRESHOLDS, Bucket, RunStage
+from tests.conftest import FRIDAY, NEXT_FRIDAY, NEXT_SATURDAY, THRESHOLDS, Bucket, RunStage
 from tests.fault_proxy import FAULTS, fault_proxy
-from tests.test_train_model import NEXT_FRIDAY, NEXT_SATURDAY
 
 pytestmark = pytest.mark.seaweedfs
 
 CALLS_OF_SERVING = 3  # champion, manifest, model
 NewBucket = Callable[[], Bucket]
+Meeting = Callable[[NewBucket, str, int, pytest.MonkeyPatch], None]
 
 
 @pytest.fixture(autouse=True)
@@ -116,21 +116,12 @@ def test_a_training_that_s3_fails_at_any_of_its_writes_leaves_what_the_next_one_
 @pytest.mark.slow
 @pytest.mark.timeout(1200)
 @pytest.mark.parametrize("fault", FAULTS)
-def test_a_training_gets_past_any_fault_at_any_call(
-    new_bucket: NewBucket, fault: str, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("meet", [train_past_one_fault, train_while_s3_fails])
+def test_a_training_loses_nothing_by_any_fault_at_any_call_or_from_any_call_on(
+    new_bucket: NewBucket, meet: Meeting, fault: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for call in range(calls_of_training(new_bucket(), monkeypatch)):
-        train_past_one_fault(new_bucket, fault, call, monkeypatch)
-
-
-@pytest.mark.slow
-@pytest.mark.timeout(1200)
-@pytest.mark.parametrize("fault", FAULTS)
-def test_a_training_that_s3_fails_in_any_way_from_any_call_on_leaves_what_the_next_one_succeeds_on(
-    new_bucket: NewBucket, fault: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    for call in range(calls_of_training(new_bucket(), monkeypatch)):
-        train_while_s3_fails(new_bucket, fault, call, monkeypatch)
+        meet(new_bucket, fault, call, monkeypatch)
 
 
 @pytest.mark.parametrize("fault", FAULTS)

@@ -7,7 +7,6 @@ import subprocess
 import sys
 import uuid
 from concurrent.futures import ThreadPoolExecutor
-from datetime import timedelta
 
 import pytest
 
@@ -18,9 +17,8 @@ from pipeline.names import CHAMPION_KEY, HISTORY, dataset_key, manifest_key, mod
 from pipeline.registry import Registry
 from pipeline.registry_commands import ROLL_REPLICAS, main
 from pipeline.train_model import run as train
-from tests.conftest import FRIDAY, NOW, THRESHOLDS, Bucket
+from tests.conftest import FRIDAY, NOW, THRESHOLDS, WEEK, Bucket
 
-WEEK = timedelta(days=7)
 FIRST, SECOND, THIRD = (f"time_to_dispatch_2026-{day}T08:00:00Z" for day in ("11-21", "11-28", "12-05"))
 
 

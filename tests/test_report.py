@@ -2,7 +2,6 @@
 
 import re
 import uuid
-from datetime import timedelta
 from html.parser import HTMLParser
 
 import numpy as np
@@ -16,9 +15,8 @@ from pipeline.orders import HOURS, ORDERS, PRODUCT
 from pipeline.registry import Registry
 from pipeline.report import CURVES
 from pipeline.train_model import run
-from tests.conftest import FRIDAY, NOW, THRESHOLDS, Bucket
+from tests.conftest import FRIDAY, NOW, THRESHOLDS, WEEK, Bucket
 
-WEEK = timedelta(days=7)
 VERSION, NEXT_VERSION = spell_version(NOW), spell_version(NOW + WEEK)
 SCRIPT = "<script>alert(1)</script>"
 

@@ -24,11 +24,9 @@ from pipeline.object_store import ObjectStore
 from pipeline.orders import HOURS, ORDERS, PRODUCT
 from pipeline.registry import Registry
 from pipeline.train_model import main, run
-from tests.conftest import FRIDAY, NOW, THRESHOLDS, Bucket, RunStage, free_port
+from tests.conftest import FRIDAY, NEXT_FRIDAY, NEXT_SATURDAY, NOW, THRESHOLDS, WEEK, Bucket, RunStage, free_port
 
-WEEK = timedelta(days=7)
 VERSION = spell_version(NOW)
-NEXT_FRIDAY, NEXT_SATURDAY = FRIDAY + WEEK, NOW + WEEK
 NEXT_VERSION = spell_version(NEXT_SATURDAY)
 
 

@@ -11,10 +11,9 @@ from pipeline.errors import TrainingRejected
 from pipeline.names import CHAMPION_KEY, MODELS, DatasetKey, dataset_key, manifest_key, parse_dataset_key, spell_version
 from pipeline.registry import Registry
 from pipeline.train_model import run
-from tests.conftest import FRIDAY, NOW, THRESHOLDS, Bucket
+from tests.conftest import FRIDAY, NEXT_FRIDAY, NEXT_SATURDAY, NOW, THRESHOLDS, Bucket
 
 VERSION = spell_version(NOW)
-NEXT_FRIDAY, NEXT_SATURDAY = FRIDAY + timedelta(days=7), NOW + timedelta(days=7)
 
 
 def dataset(key: str) -> DatasetKey:
