@@ -121,10 +121,12 @@ class ExampleClient(threading.Thread):
     def run(self) -> None:
         """Ask until stopped."""
         while not self._stopped.is_set():
-            if hours_to_dispatch(self._url, "SKU001", 112) is None:
-                self._tally.failure("example: no estimate")
+            try:
+                estimate = hours_to_dispatch(self._url, "SKU001", 112)
+            except (KeyError, TypeError, ValueError) as error:  # an answer of 200 in another form
+                self._tally.failure(f"example: {type(error).__name__}: {error}")
             else:
-                self._tally.answered("example")
+                self._tally.failure("example: no estimate") if estimate is None else self._tally.answered("example")
             self._stopped.wait(KEPT_PAUSE)
 
 

@@ -15,8 +15,18 @@ from e2e.git_server import GitServer, git_server
 from e2e.example_client import ROUTE
 from e2e.load import BODY
 from e2e.world import LOG, NODE_PORT, SETTINGS, Done, Miss, World, expect, seconds_of, under_load
-from operations.cluster import CONTROLLER_NAMESPACE, OperationError, check_namespace, get, items, kubectl, may_i, run
+from operations.cluster import (
+    CONTROLLER_NAMESPACE,
+    OperationError,
+    check_namespace,
+    get,
+    items,
+    kubectl,
+    refused_rights,
+    run,
+)
 from operations.service import (
+    TAG_PREFIX,
     ask_replicas,
     check_deployment,
     check_replicas,
@@ -69,7 +79,18 @@ def _run(world: World, server: GitServer) -> None:
         figures += [f"make deploy {done.seconds:.0f} s", _predict(world)]
     if not world.table[-1][1]:
         return  # without a service there is nothing to prove
-    for scenario in (_roll_outs, _refusals, _failures, _commit_that_does_not_start, _weekly, _pods, _rollback, _state):
+    for scenario in (
+        _roll_outs,
+        _scaled_out,
+        _refusals,
+        _failures,
+        _commit_that_does_not_start,
+        _interrupted,
+        _weekly,
+        _pods,
+        _rollback,
+        _state,
+    ):
         scenario(world)
     with world.scenario("the token shows up nowhere, and git asked for it") as figures:
         _token(world)
@@ -128,6 +149,45 @@ def _roll_outs(world: World) -> None:
             expect(number == ROLL_OUTS or last <= ends[number + 1], f"{version} answered after the next one's roll-out")
 
 
+def _scaled_out(world: World) -> None:
+    """What the autoscaler does, this cluster having no metrics, and a platform team that changes a patch."""
+    project, replicas = world.project, world.project.replicas + 1
+    with world.scenario("a deployment leaves a third replica, and takes a changed patch over") as figures:
+        kubectl("scale", f"deployment/{project.service}", "-n", project.name, f"--replicas={replicas}")
+        wait_for_rollout(project)
+        grace = "terminationGracePeriodSeconds: "
+        world.commit("Wait longer", "deploy/cluster/serve-model.yaml", f"{grace}30", f"{grace}31")
+        with under_load(world, figures, versions := [world.champion()]):
+            done = world.deploy()
+            versions.append(world.champion())
+            expect("patched into serve-model" in done.output, "the changed patch was not seen")
+            expect(len(ready_pods(project)) == replicas, f"{len(ready_pods(project))} replicas, {replicas} there were")
+        figures.append(f"make deploy {done.seconds:.0f} s")
+        kubectl("scale", f"deployment/{project.service}", "-n", project.name, f"--replicas={project.replicas}")
+        wait_for_rollout(project)
+    with world.scenario("the same commit once more is a roll-out, too") as figures:
+        before = set(world.pods())
+        with under_load(world, figures, versions := [world.champion()]):
+            figures.append(f"make deploy {world.deploy().seconds:.0f} s")
+            versions.append(world.champion())
+        expect(not before & set(world.pods()), "a replica is the same")
+
+
+def _interrupted(world: World) -> None:
+    with world.scenario("make deploy interrupted in mid roll-out takes it back") as figures:
+        deployed, versions = ask_replicas(world.project)[0].commit, [world.champion()]
+        world.commit("Deploy, and change one's mind")
+        with under_load(world, figures, versions):
+            done = world.make("deploy", until="Updating k8s deployment")
+            expect(done.code != 0, "make deploy ended with exit code 0")
+            expect("interrupted by SIGTERM" in done.error, done.error)
+            expect("2 replicas go on as they were" in done.error, done.error)
+            versions.append(world.champion())
+            wait_for_rollout(world.project)
+            check_replicas(ask_replicas(world.project), commit=deployed)
+        figures.append(f"{done.seconds:.0f} s; {done.error.removeprefix('ERROR: ')[:110]}")
+
+
 def _refusals(world: World) -> None:
     """What make deploy refuses before anything is touched."""
     good = world.git("rev-parse", "HEAD")
@@ -145,7 +205,10 @@ def _refusals(world: World) -> None:
             refused("status", "CONTEXT says elsewhere", CONTEXT="elsewhere")
             refused(deploy, "must be logged in", KUBECONFIG=_kubeconfig(world, token="expired"))
             refused(deploy, "refused", KUBECONFIG=_kubeconfig(world, server="https://127.0.0.1:1"))
-            refused(deploy, "no right in namespace", KUBECONFIG=_kubeconfig(world, token=_token_of_nobody()))
+            nobody = _kubeconfig(world, token=_token_of_nobody())
+            refused(deploy, "no right in namespace", "create jobs", KUBECONFIG=nobody)
+            refused("rollback", "no right in namespace", "watch deployments", KUBECONFIG=nobody)
+            refused(deploy, "names account 111122223333", CLUSTER="deploy/eks")
             refused(deploy, "a name or a token in it", GIT_URL="https://me:secret@example.com/a.git")
             with _uncommitted(world):
                 refused(deploy, "not committed")
@@ -340,7 +403,8 @@ def _state(world: World) -> None:
     project = world.project
     with world.scenario("what was patched in is still there; rights are what deploy/ says"):
         (commit,) = {replica.commit for replica in ask_replicas(project)}
-        check_deployment(project, cluster_folder(), commit, f"deploy-{commit[:12]}")
+        deployment = get(f"deployment/{project.service}", project.name)
+        check_deployment(project, deployment, cluster_folder(), f"{TAG_PREFIX}{commit[:12]}")
         stage = f"system:serviceaccount:{project.name}:bodywork-stage"
         controller = f"system:serviceaccount:{CONTROLLER_NAMESPACE}:bodywork-workflow-controller"
         for account, verb, resource, namespace in (
@@ -348,10 +412,10 @@ def _state(world: World) -> None:
             (stage, "get", "pods", project.name),
             (controller, "list", "secrets", "kube-system"),
             (controller, "create", "secrets", project.name),
-            (controller, "patch", "deployments", "default"),
+            (controller, "patch", "deployments.apps", "default"),
         ):
-            may = may_i(verb, resource, namespace, "--as", account)
-            expect(not may, f"{account} may {verb} {resource} in {namespace}")
+            refused = refused_rights(namespace, {resource: verb}, "--as", account)
+            expect(bool(refused), f"{account} may {verb} {resource} in {namespace}")
         for pod in ready_pods(project):
             listing = kubectl("exec", "-n", project.name, pod, "--", "sh", "-c",
                               "ls /var/run/secrets/kubernetes.io 2>&1; id -u; touch /opt/x 2>&1; true")  # fmt: skip

@@ -7,6 +7,7 @@ import secrets
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -121,8 +122,8 @@ class World:
         self.client.put_object(Bucket=self.project.bucket, Key=key, Body=to_csv(orders))
         return key
 
-    def make(self, verb: str, **settings: str) -> Done:
-        """Run a make verb in the clone, with this checkout's environments."""
+    def make(self, verb: str, until: str | None = None, **settings: str) -> Done:
+        """Run a make verb in the clone, with this checkout's environments; SIGTERM once it says `until`."""
         environment = {
             **os.environ,
             "CONTEXT": self.context,
@@ -132,15 +133,22 @@ class World:
             **settings,
         }
         old = [item for name in (".venv/installed", ".venv-bodywork/installed") for item in ("-o", name)]
-        start = time.monotonic()
-        done = subprocess.run(
+        start, said = time.monotonic(), ""
+        with subprocess.Popen(
             ["make", verb, *old, f"BIN={Path(sys.executable).parent}"],
             cwd=self.clone, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-            timeout=VERB_SECONDS, check=False,
-        )  # fmt: skip
+        ) as process:  # fmt: skip
+            assert process.stdout is not None
+            limit = threading.Timer(VERB_SECONDS, process.terminate)
+            limit.start()
+            for line in process.stdout:
+                said += line
+                if until and until in line:
+                    process.terminate()
+            limit.cancel()
         seconds = time.monotonic() - start
-        print(f"--- make {verb}: {done.returncode} after {seconds:.1f} s\n{done.stdout}", file=self.log, flush=True)
-        return Done(done.returncode, done.stdout, seconds)
+        print(f"--- make {verb}: {process.returncode} after {seconds:.1f} s\n{said}", file=self.log, flush=True)
+        return Done(process.returncode, said, seconds)
 
     def deploy(self) -> Done:
         """make deploy, which must work."""

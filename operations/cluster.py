@@ -2,13 +2,14 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import yaml
@@ -125,24 +126,35 @@ def check_namespace(name: str) -> bool:
     return True
 
 
-def check_rights(namespace: str, wanted: Sequence[tuple[str, str]]) -> None:
-    """An OperationError names every (verb, resource) that the current user may not."""
-    with ThreadPoolExecutor() as pool:
-        allowed = list(pool.map(lambda right: may_i(*right, namespace), wanted))
-    refused = [f"{verb} {resource}" for (verb, resource), may in zip(wanted, allowed, strict=True) if not may]
-    if refused:
-        raise OperationError(f"no right in namespace {namespace} to {', '.join(refused)}")
+def check_rights(namespace: str, wanted: Mapping[str, str]) -> None:
+    """An OperationError names everything wanted that the current user may not do; no namespace is the whole cluster."""
+    if refused := refused_rights(namespace, wanted):
+        where = f"namespace {namespace}" if namespace else "the whole cluster"
+        raise OperationError(f"no right in {where} to {', '.join(refused)}")
 
 
-def may_i(verb: str, resource: str, namespace: str, *arguments: str) -> bool:
-    """May the current user, or the one that the arguments name, do this in a namespace?"""
-    command = ["kubectl", "auth", "can-i", verb, resource, "-n", namespace, "--quiet", *arguments]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=CALL_SECONDS, check=False)
-    lines = [line.strip() for line in done.stderr.splitlines()]
-    said = [line for line in lines if line and not line.startswith("Warning:")]  # it warns of what has no namespace
-    if said:
-        raise OperationError(f"kubectl auth can-i: {said[-1]}")
-    return done.returncode == 0
+def refused_rights(namespace: str, wanted: Mapping[str, str], *arguments: str) -> list[str]:
+    """Which of the wanted rights the current user, or the one that kubectl's arguments name, does not have.
+
+    `wanted` has the verbs of each resource, such as {"deployments.apps": "get list", "pods/log": "get"}.
+    """
+    asked = [(verb, resource) for resource, verbs in wanted.items() for verb in verbs.split()]
+    reviews = [_review(namespace, verb, resource) for verb, resource in asked]
+    printed, text = 'jsonpath={.status.allowed}{"\\n"}', "\n---\n".join(map(json.dumps, reviews))
+    answers = kubectl("create", "-f", "-", "--validate=false", "-o", printed, *arguments, stdin=text).split()
+    return [f"{verb} {resource}" for (verb, resource), may in zip(asked, answers, strict=True) if may != "true"]
+
+
+def _review(namespace: str, verb: str, resource: str) -> dict[str, Any]:
+    """The question to Kubernetes whether the current user may do this."""
+    name, _, part = resource.partition("/")
+    kind, _, group = name.partition(".")
+    attributes = {"namespace": namespace, "verb": verb, "group": group, "resource": kind, "subresource": part}
+    return {
+        "apiVersion": "authorization.k8s.io/v1",
+        "kind": "SelfSubjectAccessReview",
+        "spec": {"resourceAttributes": attributes},
+    }
 
 
 def bodywork(*arguments: str) -> list[str | Path]:
@@ -172,13 +184,17 @@ def step(text: str) -> None:
 
 
 def exit_code(operation: Callable[[], None]) -> int:
-    """Run an operation; 1 and one line on standard error if it was refused or failed."""
+    """Run an operation; 1 and one line on standard error if it was refused, failed, or was interrupted."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, _interrupt)
     try:
         operation()
     except OperationError as error:
         print(f"ERROR: {error}", file=sys.stderr)
         return 1
-    except KeyboardInterrupt:
-        print("ERROR: interrupted", file=sys.stderr)
-        return 1
     return 0
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    """An error like others: whoever has something to take back does so, and says how things stand."""
+    raise OperationError(f"interrupted by {signal.Signals(number).name}")

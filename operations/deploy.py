@@ -43,22 +43,40 @@ from operations.cluster import (
 )
 from operations.image import check_tag, is_on_hub
 
-PROJECT_RIGHTS = [
-    *((verb, "jobs") for verb in ("create", "list", "delete")),
-    *((verb, "deployments") for verb in ("create", "list", "patch", "delete")),
-    ("list", "replicasets"),
-    ("create", "services"),
-    ("list", "secrets"),
-    ("create", "pods/exec"),
-    ("get", "pods/log"),
-    *(("patch", kind) for kind in ("serviceaccounts", "roles", "rolebindings", "networkpolicies")),
-    *(("patch", kind) for kind in ("poddisruptionbudgets", "horizontalpodautoscalers")),
-]
-CONTROLLER_RIGHTS = [
-    ("list", "jobs"),
-    *(("patch", kind) for kind in ("cronjobs", "serviceaccounts", "roles", "rolebindings")),
-    *(("patch", kind) for kind in ("namespaces", "clusterroles", "clusterrolebindings")),
-]
+APPLY = "get create patch"
+PROJECT_RIGHTS = {  # kubectl's own, Bodywork's, and what kubectl apply needs
+    "jobs.batch": "get list create delete",
+    "deployments.apps": f"{APPLY} list watch delete",
+    "deployments.apps/scale": "get update",
+    "replicasets.apps": "get list",
+    "pods": "get list",
+    "pods/exec": "create",
+    "pods/log": "get",
+    "services": "list create",
+    "ingresses.networking.k8s.io": "list",
+    "secrets": "get list",
+    "serviceaccounts": f"{APPLY} list",
+    "roles.rbac.authorization.k8s.io": APPLY,
+    "rolebindings.rbac.authorization.k8s.io": APPLY,
+    "networkpolicies.networking.k8s.io": APPLY,
+    "poddisruptionbudgets.policy": APPLY,
+    "horizontalpodautoscalers.autoscaling": APPLY,
+}
+CONTROLLER_RIGHTS = {
+    "jobs.batch": "list",
+    "cronjobs.batch": APPLY,
+    "secrets": "list",
+    "serviceaccounts": f"{APPLY} list",
+    "roles.rbac.authorization.k8s.io": APPLY,
+    "rolebindings.rbac.authorization.k8s.io": APPLY,
+}
+CLUSTER_RIGHTS = {
+    "namespaces": f"{APPLY} list",
+    "clusterroles.rbac.authorization.k8s.io": APPLY,
+    "clusterrolebindings.rbac.authorization.k8s.io": f"{APPLY} list",
+}
+PLACEHOLDER_ACCOUNT = "111122223333"  # in deploy/eks: AWS's own for examples
+CLEAN_UP_SECONDS = 60  # for Bodywork, once interrupted
 POLL_SECONDS = 2
 _REASON = re.compile(r"(?:ERROR - \S+ - |Deployment failed --> )(.+)")
 
@@ -69,7 +87,8 @@ def main() -> int:
 
 
 def _deploy() -> None:
-    project, folder, url, commit, tag = _check()
+    project, folder, url, commit = _check()
+    tag = f"{service.TAG_PREFIX}{commit[:12]}"
     _wait_for_others(project)
     step(f"applying {folder.relative_to(ROOT)}")
     kubectl("apply", "-k", str(folder))
@@ -78,16 +97,20 @@ def _deploy() -> None:
         step(f"patched into {project.service}: {fault}")
     _push_tag(tag, commit)
     step(f"Bodywork: {url}, tag {tag}")
+    before = service.last_updated(get(f"deployment/{project.service}", project.name))
     _run_bodywork(project, url, tag)
     _wait_for_others(project)  # a weekly run that began meanwhile
-    verify(project, folder, commit, tag)
-    _schedule(project, url, tag)
+    verify(project, folder, commit, tag, before)
+    _schedule(project, folder, url, tag)
     step(f"deployed {tag}")
 
 
-def verify(project: Project, folder: Path, commit: str, tag: str) -> None:
-    """An OperationError if one replica is not what was deployed."""
-    service.check_deployment(project, folder, commit, tag)
+def verify(project: Project, folder: Path, commit: str, tag: str, before: str | None) -> None:
+    """An OperationError if one replica is not what was deployed, or Bodywork did nothing since `before`."""
+    deployment = get(f"deployment/{project.service}", project.name)
+    if deployment is None or service.last_updated(deployment) == before:
+        raise OperationError("Bodywork ended with exit code 0, and deployed nothing: its log is above")
+    service.check_deployment(project, deployment, folder, tag)
     service.wait_for_rollout(project)
     replicas = service.ask_replicas(project)
     service.check_replicas(replicas, commit=commit)
@@ -96,7 +119,7 @@ def verify(project: Project, folder: Path, commit: str, tag: str) -> None:
     step(f"through the Service: {replicas[0].order} -> {replicas[0].estimate}")
 
 
-def _check() -> tuple[Project, Path, str, str, str]:
+def _check() -> tuple[Project, Path, str, str]:
     """Refuse what cannot work before anything is touched, the quick checks first."""
     context = check_context(required=True)
     changes = run(["git", "status", "--porcelain"], "git status", cwd=ROOT).splitlines()
@@ -119,14 +142,23 @@ def _check() -> tuple[Project, Path, str, str, str]:
             check_namespace(namespace)
         check_rights(project.name, PROJECT_RIGHTS)
         check_rights(CONTROLLER_NAMESPACE, CONTROLLER_RIGHTS)
+        check_rights("", CLUSTER_RIGHTS)
         _check_kind_of_cluster(project, folder)
         if not on_hub.result():
             raise OperationError(f"{project.image} is not on Docker Hub: make image")
-    return project, folder, url, commit, f"deploy-{commit[:12]}"
+    return project, folder, url, commit
 
 
 def _check_kind_of_cluster(project: Project, folder: Path) -> None:
-    """An OperationError if deploy/cluster would take the roles of the accounts away that deploy/eks gave them."""
+    """An OperationError if the objects are of another kind of cluster, or of nobody's AWS account.
+
+    deploy/cluster would take the roles away that deploy/eks gave to the accounts.
+    """
+    for path in (folder / "kustomization.yaml", folder / "serve-model.yaml"):
+        if path.exists() and PLACEHOLDER_ACCOUNT in path.read_text():
+            raise OperationError(
+                f"{path.relative_to(ROOT)} names account {PLACEHOLDER_ACCOUNT}, an example's: put yours there"
+            )
     account = get("serviceaccount/bodywork-stage", project.name) or {"metadata": {}}
     has_role = "eks.amazonaws.com/role-arn" in account["metadata"].get("annotations", {})
     if has_role and folder.name != "eks":
@@ -210,15 +242,21 @@ def _run_bodywork(project: Project, url: str, tag: str) -> None:
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
+            start_new_session=True,  # Ctrl-C reaches it once, from here
         )
         assert process.stdout is not None
         threading.Thread(target=_interrupt_if_replicas_crash, args=(project, old, process), daemon=True).start()
-        for line in process.stdout:
-            if line.strip():
-                print(f"    {line.rstrip()}", flush=True)
-            if found := _REASON.search(line):
-                reasons.append(found[1].strip())
-        code = process.wait()
+        try:
+            for line in process.stdout:
+                if line.strip():
+                    print(f"    {line.rstrip()}", flush=True)
+                if found := _REASON.search(line):
+                    reasons.append(found[1].strip())
+            code = process.wait()
+        except OperationError as interruption:
+            step(f"{interruption}: taking back what was begun, which takes a minute")
+            _end(process)
+            reasons, code = [str(interruption)], process.returncode
     if code:
         try:
             undone = service.take_back(project, good, old)
@@ -228,6 +266,16 @@ def _run_bodywork(project: Project, url: str, tag: str) -> None:
         raise OperationError(
             f"Bodywork ended with exit code {code}, {undone}: {'; '.join(told) or 'its log is above'}"
         )
+
+
+def _end(process: "subprocess.Popen[str]") -> None:
+    """Let Bodywork take its Job and its roll-out back, as it does when interrupted."""
+    process.send_signal(signal.SIGINT)
+    try:
+        process.communicate(timeout=CLEAN_UP_SECONDS)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.communicate()
 
 
 def _interrupt_if_replicas_crash(project: Project, old: set[str], process: "subprocess.Popen[str]") -> None:
@@ -241,13 +289,14 @@ def _interrupt_if_replicas_crash(project: Project, old: set[str], process: "subp
         time.sleep(POLL_SECONDS)
 
 
-def _schedule(project: Project, url: str, tag: str) -> None:
+def _schedule(project: Project, folder: Path, url: str, tag: str) -> None:
     """The weekly run deploys what was verified, never the branch's head."""
     schedules = json.loads(json.dumps(yaml.safe_load((ROOT / "deploy/schedule.yaml").read_text())))  # no shared parts
     for cronjob in schedules["items"]:
         (container,) = cronjob["spec"]["jobTemplate"]["spec"]["template"]["spec"]["containers"]
         container["image"] = project.image
-        container["env"] += [{"name": "GIT_URL", "value": url}, {"name": "DEPLOYED_TAG", "value": tag}]
+        settings = {"GIT_URL": url, "DEPLOYED_TAG": tag, "CLUSTER": str(folder.relative_to(ROOT))}
+        container["env"] += [{"name": name, "value": value} for name, value in settings.items()]
     kubectl("apply", "-f", "-", stdin=json.dumps(schedules))
 
 

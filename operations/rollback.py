@@ -25,6 +25,7 @@ from pipeline.object_store import ObjectStore
 from pipeline.registry import Registry
 from pipeline.registry_commands import ROLL_REPLICAS
 
+RIGHTS = {"deployments.apps": "get list watch patch", "pods": "get list", "pods/exec": "create"}
 REGISTRY_SECONDS = 60
 
 
@@ -37,9 +38,10 @@ def _rollback() -> None:
     start = time.monotonic()
     project = read_project()
     step(f"context {check_context(required=True)}, bucket {project.bucket}")
-    if not check_namespace(project.name) or get(f"deployment/{project.service}", project.name) is None:
+    is_there = check_namespace(project.name)
+    check_rights(project.name, RIGHTS)
+    if not is_there or get(f"deployment/{project.service}", project.name) is None:
         raise OperationError(f"there is no deployment {project.service} in namespace {project.name}: make deploy")
-    check_rights(project.name, [("patch", "deployments"), ("create", "pods/exec")])
     before = champion(project)
     run(
         [sys.executable, "-m", "pipeline.registry", project.bucket, "rollback"], "registry", seconds=REGISTRY_SECONDS

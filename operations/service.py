@@ -15,6 +15,7 @@ import yaml
 from operations.cluster import ROOT, OperationError, Project, get, items, kubectl
 
 PORT = 8000
+TAG_PREFIX = "deploy-"  # of the tag that is made for a deployment, before the commit's first twelve digits
 ROLL_OUT_SECONDS = 150
 MAX_CRASHES = 2  # of a new replica: with the kubelet's pauses between, some 20 s after its start
 
@@ -64,31 +65,56 @@ def missing(wanted: Any, found: Any, path: str = "") -> list[str]:
 
 
 def prepare(project: Project, folder: Path) -> list[str]:
-    """Put the patches into the Deployment, made without a replica if Bodywork has not made it; what was not there."""
+    """Put the patches into the Deployment, made without a replica if Bodywork has not made it; what was not there.
+
+    Replicas that run are rolled over; if those with the patches do not start, the ones before serve on.
+    """
     deployment = get(f"deployment/{project.service}", project.name)
     if deployment is None:
         kubectl("create", "-f", "-", stdin=json.dumps(_skeleton(project)))
         deployment = {}
-    faults = [fault for patch in patches(folder) for fault in missing(patch, deployment)]
+    faults = _lost(deployment, folder)
     if faults:
+        good, old = replica_set_that_serves(project), pods(project)
         for patch in patches(folder):
             kubectl("patch", "deployment", project.service, "-n", project.name, "--patch", json.dumps(patch))
+        try:
+            wait_for_rollout(project)
+        except OperationError as error:
+            raise OperationError(
+                f"the replicas do not start with what {folder.relative_to(ROOT)} patches in ({error}): "
+                f"{take_back(project, good, old)}"
+            ) from error
     return faults
 
 
-def check_deployment(project: Project, folder: Path, commit: str, tag: str) -> None:
-    """An OperationError if the Deployment is not of this commit and tag, or lost what was patched into it."""
-    deployment = get(f"deployment/{project.service}", project.name)
-    if deployment is None:
-        raise OperationError(f"there is no deployment {project.service} in namespace {project.name}")
+def check_deployment(project: Project, deployment: dict[str, Any], folder: Path, tag: str) -> None:
+    """An OperationError if the Deployment is not of this tag and its commit, or lost what was patched into it."""
     labels = deployment["spec"]["template"]["metadata"].get("labels", {})
-    for label, expected in (("git-commit-hash", commit), ("git-branch", tag)):
+    for label, expected in (("git-commit-hash", tag.removeprefix(TAG_PREFIX)), ("git-branch", tag)):
         found = labels.get(label, "none")
         if not (found and expected.startswith(found)):
             raise OperationError(f"{project.service} has {label} {found}, {expected} was deployed")
-    faults = [fault for patch in patches(folder) for fault in missing(patch, deployment)]
-    if faults:
+    if faults := _lost(deployment, folder):
         raise OperationError(f"{project.service} lost what was patched into it: {', '.join(faults)}")
+
+
+def _lost(deployment: dict[str, Any], folder: Path) -> list[str]:
+    return [fault for patch in patches(folder) for fault in missing(patch, deployment)]
+
+
+def is_rolled_out(deployment: dict[str, Any]) -> bool:
+    """Are there only new replicas, all of them ready, and as many as asked for?"""
+    status, seen = deployment["status"], deployment["status"].get("observedGeneration", 0)
+    counts = {status.get(key, 0) for key in ("replicas", "updatedReplicas", "readyReplicas")}
+    return bool(seen >= deployment["metadata"]["generation"] and counts == {deployment["spec"]["replicas"]})
+
+
+def last_updated(deployment: dict[str, Any] | None) -> str | None:
+    """When Bodywork last deployed, as it says in the pods' template; None if it never did."""
+    template = deployment["spec"]["template"]["metadata"] if deployment else {}
+    updated: str | None = template.get("annotations", {}).get("last-updated")
+    return updated
 
 
 def wait_for_rollout(project: Project, seconds: float = ROLL_OUT_SECONDS) -> None:

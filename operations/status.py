@@ -52,7 +52,7 @@ def _status() -> None:
         print(f"  run {name}  {job['metadata']['creationTimestamp']}  {_outcome(job)}  {_last_line(name)}")
     for schedule in items("cronjobs", CONTROLLER_NAMESPACE):
         spec = schedule["spec"]
-        moment = next(CronSim(spec["schedule"], now.astimezone(ZoneInfo(spec["timeZone"]))))
+        moment = next(CronSim(spec["schedule"], now.astimezone(ZoneInfo(spec.get("timeZone", "UTC")))))
         paused = ", suspended" if spec.get("suspend") else ""
         print(f"  next {schedule['metadata']['name']}  {moment.isoformat()}{paused}")
 

@@ -15,9 +15,11 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import closing
 from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
 
-from operations.cluster import Project, read_project
-from operations.service import PORT
+from operations import service
+from operations.cluster import OperationError, Project, bodywork_python, read_project, run
 from pipeline.errors import ModelError, TimeToDispatchError
 from pipeline.names import CLOCK_TOLERANCE, DATASETS, MODELS, REJECTED, DatasetKey, latest_dataset, spell_version
 from pipeline.object_store import ObjectStore
@@ -27,6 +29,15 @@ from pipeline.utils import configure_logger
 ANSWERS = 10  # through the Service, each on a connection of its own, so that every replica is likely to be asked
 ANSWER_SECONDS = 5
 ROLLED_OUT_SECONDS = 120
+
+_LIST_DEPLOYMENT = """
+import sys
+from kubernetes import client, config
+config.load_incluster_config()
+namespace, name = sys.argv[1:]
+chosen = {"field_selector": f"metadata.name={name}", "_preload_content": False}
+print(client.AppsV1Api().list_namespaced_deployment(namespace, **chosen).data.decode())
+"""
 
 log = logging.getLogger(__name__)
 
@@ -48,7 +59,7 @@ def main(arguments: Sequence[str]) -> int:
         return 0
     assert newest is not None
     log.info("%s waits. Deploying %s.", newest.key, tag)
-    return _run_bodywork(url, tag) or _check(project, store, newest)
+    return _run_bodywork(url, tag) or _check(project, store, newest, tag)
 
 
 def why_not(store: ObjectStore, newest: DatasetKey, served: Callable[[], set[str]]) -> str | None:
@@ -96,7 +107,7 @@ def served(project: Project) -> set[str]:
 
 
 def _ask(host: str) -> str:
-    with closing(http.client.HTTPConnection(host, PORT, timeout=ANSWER_SECONDS)) as connection:
+    with closing(http.client.HTTPConnection(host, service.PORT, timeout=ANSWER_SECONDS)) as connection:
         try:
             connection.request("GET", "/livez")
             return str(json.load(connection.getresponse())["model_version"])
@@ -111,8 +122,8 @@ def _run_bodywork(url: str, tag: str) -> int:
     return process.wait()
 
 
-def _check(project: Project, store: ObjectStore, newest: DatasetKey) -> int:
-    """Wait until the service answers with a champion that was trained on the week, and with nothing else."""
+def _check(project: Project, store: ObjectStore, newest: DatasetKey, tag: str) -> int:
+    """Wait until the service is what was deployed, and answers with a champion that was trained on the week."""
     try:
         pointer, accepted = Registry(store).read_champion(), trained_on(store, newest, MODELS)
     except TimeToDispatchError as error:
@@ -123,15 +134,36 @@ def _check(project: Project, store: ObjectStore, newest: DatasetKey) -> int:
         return 1
     expected = pointer.champion.version
     deadline = time.monotonic() + ROLLED_OUT_SECONDS
-    while True:
-        answers = served(project)
-        if answers == {expected}:
-            log.info("Deployed: the service answers with %s.", expected)
-            return 0
+    while fault := find_fault(project, tag, expected):
         if time.monotonic() > deadline:
-            log.error("Not deployed: the service answers with %s, expected %s.", ", ".join(sorted(answers)), expected)
+            log.error("Not deployed: %s.", fault)
             return 1
         time.sleep(1)
+    log.info("Deployed: the service answers with %s.", expected)
+    return 0
+
+
+def find_fault(project: Project, tag: str, version: str) -> str | None:
+    """What is not yet as it must be after a deployment; None if all is."""
+    try:
+        deployment = _read_deployment(project)
+        service.check_deployment(project, deployment, service.cluster_folder(), tag)
+    except OperationError as error:
+        return str(error)
+    if not service.is_rolled_out(deployment):
+        return f"{project.service} is not rolled out: {json.dumps(deployment['status'])}"
+    answers = served(project)
+    return None if answers == {version} else f"the service answers with {', '.join(sorted(answers))}, not {version}"
+
+
+def _read_deployment(project: Project) -> dict[str, Any]:
+    """The Deployment, by Bodywork's client of Kubernetes: there is no kubectl in the image."""
+    command: list[str | Path] = [bodywork_python(), "-c", _LIST_DEPLOYMENT, project.name, project.service]
+    found = json.loads(run(command, "Kubernetes"))["items"]
+    if not found:
+        raise OperationError(f"there is no deployment {project.service} in namespace {project.name}")
+    deployment: dict[str, Any] = found[0]
+    return deployment
 
 
 def _left_out(problem: TimeToDispatchError) -> None:

@@ -182,7 +182,8 @@ def test_the_shim_passes_sigterm_on_to_its_child_and_ends_without_one(
     package.mkdir(parents=True)
     (package / "cli.py").write_text(FAKE_BODYWORK)
     (tmp_path / "bodywork/k8s").mkdir()
-    (tmp_path / "bodywork/k8s/__init__.py").write_text("create_job = None")
+    (tmp_path / "bodywork/k8s/__init__.py").write_text("create_job = update_deployment = None")
+    (tmp_path / "kubernetes.py").write_text("client = None")
     (tmp_path / "bodywork/k8s/batch_jobs.py").write_text("_get_job_status = None")
     (tmp_path / "bodywork/k8s/deployments.py").touch()
     environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
