@@ -234,8 +234,9 @@ def _run_bodywork(project: Project, url: str, tag: str) -> None:
     started = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
     good, old = service.replica_set_that_serves(project), service.pods(project)
     reasons = []
-    with tempfile.TemporaryDirectory() as folder:  # it clones into the working directory
-        process = subprocess.Popen(
+    with (
+        tempfile.TemporaryDirectory() as folder,  # it clones into the working directory
+        subprocess.Popen(
             bodywork("create", "deployment", url, f"--branch={tag}"),
             cwd=folder,
             env=_git_environment() | {"PYTHONUNBUFFERED": "1", "TERM": "dumb", "COLUMNS": "200"},
@@ -243,7 +244,8 @@ def _run_bodywork(project: Project, url: str, tag: str) -> None:
             stderr=subprocess.STDOUT,
             text=True,
             start_new_session=True,  # Ctrl-C reaches it once, from here
-        )
+        ) as process,
+    ):
         assert process.stdout is not None
         threading.Thread(target=_interrupt_if_replicas_crash, args=(project, old, process), daemon=True).start()
         try:
@@ -258,10 +260,7 @@ def _run_bodywork(project: Project, url: str, tag: str) -> None:
             _end(process)
             reasons, code = [str(interruption)], process.returncode
     if code:
-        try:
-            undone = service.take_back(project, good, old)
-        except OperationError as error:
-            undone = f"the roll-out could not be taken back ({error})"
+        undone = service.take_back(project, good, old)
         told = [*reasons[:1], *warnings_since(project.name, started)[-1:]]
         raise OperationError(
             f"Bodywork ended with exit code {code}, {undone}: {'; '.join(told) or 'its log is above'}"

@@ -160,6 +160,13 @@ def take_back(project: Project, good: str | None, old: set[str]) -> str:
 
     Bodywork may have gone back by itself, and then nothing is done. Where there was no pod (`old`), none is left.
     """
+    try:
+        return _take_back(project, good, old)
+    except OperationError as error:
+        return f"the roll-out could not be taken back ({error})"
+
+
+def _take_back(project: Project, good: str | None, old: set[str]) -> str:
     deployment = _settled(project)
     if deployment is None:
         return "there is no service"

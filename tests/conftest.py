@@ -142,6 +142,28 @@ def trained_bucket(bucket: Bucket, trained_objects: dict[str, bytes]) -> Bucket:
 
 
 @pytest.fixture(scope="session")
+def two_trainings(moto_environment: dict[str, str], trained_objects: dict[str, bytes]) -> dict[str, bytes]:
+    """All objects of a bucket after two trainings."""
+    bucket = Bucket(moto_environment, f"bucket-{uuid.uuid4()}")
+    bucket.client.create_bucket(Bucket=bucket.name)
+    for key, body in trained_objects.items():
+        bucket.put(key, body)
+    train_week(bucket, 1)
+    return bucket.snapshot("")
+
+
+@pytest.fixture
+def two_weeks(bucket: Bucket, two_trainings: dict[str, bytes], monkeypatch: pytest.MonkeyPatch) -> Bucket:
+    """A bucket of its own with two trainings, and a shell whose environment leads to it."""
+    for name, value in bucket.environment.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("GIT_COMMIT_HASH", "c0ffee1")
+    for key, body in two_trainings.items():
+        bucket.put(key, body)
+    return bucket
+
+
+@pytest.fixture(scope="session")
 def champion(moto_environment: dict[str, str], trained_objects: dict[str, bytes]) -> LoadedModel:
     """The model that the week gave, loaded from S3."""
     bucket = Bucket(moto_environment, f"bucket-{uuid.uuid4()}")
@@ -223,6 +245,12 @@ def no_credentials_of_this_machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Pa
     monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "none"))
     monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "none"))
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+
+
+def train_week(bucket: Bucket, number: int) -> None:
+    """Store the week that comes so many after the first, and train on it the morning after."""
+    bucket.put(dataset_key(FRIDAY + number * WEEK), to_csv(generate_week(seed=1 + number)))
+    train(bucket.store, THRESHOLDS, NOW + number * WEEK, "abc1234")
 
 
 def free_port() -> int:

@@ -251,6 +251,58 @@ def test_the_shim_makes_bodywork_wait_for_a_job_that_is_between_active_and_succe
     assert JobInTheMaking.statuses == []
 
 
+# Updates a Deployment by Bodywork's own code, as the shim has mended it, at the API server of the first argument.
+UPDATE = f"""
+import runpy, sys
+from kubernetes import client
+runpy.run_path("{ROOT / 'deploy/bodywork'}", run_name="loaded")
+from bodywork import k8s
+client.Configuration.set_default(client.Configuration(host=sys.argv[1]))
+stage = ("time-to-dispatch", "serve_model", "time-to-dispatch", "https://example.com/a.git", "0123456")
+k8s.update_deployment(k8s.configure_service_stage_deployment(*stage, replicas=2))
+"""
+
+
+class ScaledOut(http.server.BaseHTTPRequestHandler):
+    """An API server with one Deployment, which remembers how it was patched."""
+
+    replicas: ClassVar[int]
+    patch: ClassVar[dict[str, Any]]
+
+    def do_GET(self) -> None:  # noqa: N802 - the library's name
+        """List the Deployment."""
+        template: dict[str, Any] = {"metadata": {}, "spec": {"containers": []}}
+        spec = {"replicas": self.replicas, "selector": {}, "template": template}
+        self._answer({"items": [{"metadata": {"name": "serve-model"}, "spec": spec}]})
+
+    def do_PATCH(self) -> None:  # noqa: N802 - the library's name
+        """Remember it."""
+        type(self).patch = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        self._answer({})
+
+    def _answer(self, content: object) -> None:
+        body = json.dumps(content).encode()
+        self.send_response(200)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+
+@pytest.mark.parametrize(("running", "asked_for"), [(0, 2), (1, 2), (2, None), (6, None)])
+def test_the_shim_lets_bodywork_start_replicas_and_cut_none_that_the_autoscaler_started(
+    running: int, asked_for: int | None
+) -> None:
+    ScaledOut.replicas = running
+    with http.server.HTTPServer(("127.0.0.1", 0), ScaledOut) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        python, address = ROOT / ".venv-bodywork/bin/python", f"http://127.0.0.1:{server.server_port}"
+        subprocess.run([python, "-c", UPDATE, address], capture_output=True, check=True)
+        server.shutdown()
+    assert ScaledOut.patch["spec"].get("replicas") == asked_for
+    assert ScaledOut.patch["spec"]["template"]["metadata"]["labels"]["git-commit-hash"] == "0123456"
+
+
 def test_the_shim_makes_bodywork_take_revision_10_for_newer_than_9() -> None:
     code = f"""
 import runpy

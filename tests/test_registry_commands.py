@@ -5,7 +5,6 @@ import os
 import pty
 import subprocess
 import sys
-import uuid
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -17,36 +16,9 @@ from pipeline.names import CHAMPION_KEY, HISTORY, dataset_key, manifest_key, mod
 from pipeline.registry import Registry
 from pipeline.registry_commands import ROLL_REPLICAS, main
 from pipeline.train_model import run as train
-from tests.conftest import FRIDAY, NOW, THRESHOLDS, WEEK, Bucket
+from tests.conftest import FRIDAY, NOW, THRESHOLDS, WEEK, Bucket, train_week
 
 FIRST, SECOND, THIRD = (f"time_to_dispatch_2026-{day}T08:00:00Z" for day in ("11-21", "11-28", "12-05"))
-
-
-@pytest.fixture(scope="module")
-def two_trainings(moto_environment: dict[str, str], trained_objects: dict[str, bytes]) -> dict[str, bytes]:
-    """All objects of a bucket after two trainings."""
-    bucket = Bucket(moto_environment, f"bucket-{uuid.uuid4()}")
-    bucket.client.create_bucket(Bucket=bucket.name)
-    for key, body in trained_objects.items():
-        bucket.put(key, body)
-    train_week(bucket, 1)
-    return bucket.snapshot("")
-
-
-@pytest.fixture
-def two_weeks(bucket: Bucket, two_trainings: dict[str, bytes], monkeypatch: pytest.MonkeyPatch) -> Bucket:
-    """A bucket of its own with two trainings, and a shell whose environment leads to it."""
-    for name, value in bucket.environment.items():
-        monkeypatch.setenv(name, value)
-    monkeypatch.setenv("GIT_COMMIT_HASH", "c0ffee1")
-    for key, body in two_trainings.items():
-        bucket.put(key, body)
-    return bucket
-
-
-def train_week(bucket: Bucket, number: int) -> None:
-    bucket.put(dataset_key(FRIDAY + number * WEEK), to_csv(generate_week(seed=1 + number)))
-    train(bucket.store, THRESHOLDS, NOW + number * WEEK, "abc1234")
 
 
 def champion_of(bucket: Bucket) -> dict[str, str | None]:
