@@ -17,6 +17,7 @@ from e2e.load import BODY
 from e2e.world import LOG, NODE_PORT, SETTINGS, Done, Miss, World, expect, seconds_of, under_load
 from operations.cluster import (
     CONTROLLER_NAMESPACE,
+    ROOT,
     OperationError,
     check_namespace,
     get,
@@ -301,9 +302,9 @@ def _commit_that_does_not_start(world: World) -> None:
 
 def _weekly(world: World) -> None:
     with world.scenario("the weekly run from inside the cluster, and a second at the same time") as figures:
-        deployed = ask_replicas(world.project)[0].commit
+        replica = ask_replicas(world.project)[0]
+        deployed, old = replica.commit, replica.model_version  # the champion is of the interrupted deployment
         world.commit("Merged, and not deployed")
-        old = world.champion()
         versions = [old]
         with under_load(world, figures, versions):
             world.upload_week()
@@ -404,7 +405,8 @@ def _state(world: World) -> None:
     with world.scenario("what was patched in is still there; rights are what deploy/ says"):
         (commit,) = {replica.commit for replica in ask_replicas(project)}
         deployment = get(f"deployment/{project.service}", project.name)
-        check_deployment(project, deployment, cluster_folder(), f"{TAG_PREFIX}{commit[:12]}")
+        folder = world.clone / cluster_folder().relative_to(ROOT)
+        check_deployment(project, deployment, folder, f"{TAG_PREFIX}{commit[:12]}")
         stage = f"system:serviceaccount:{project.name}:bodywork-stage"
         controller = f"system:serviceaccount:{CONTROLLER_NAMESPACE}:bodywork-workflow-controller"
         for account, verb, resource, namespace in (

@@ -43,8 +43,8 @@ def cluster_folder() -> Path:
 
 
 def patches(folder: Path) -> list[dict[str, Any]]:
-    """What is patched into Bodywork's Deployment: on any cluster, and besides on this kind of one."""
-    files = dict.fromkeys([ROOT / "deploy/cluster/serve-model.yaml", folder / "serve-model.yaml"])
+    """What is patched into Bodywork's Deployment: on any cluster, and besides on the folder's kind of one."""
+    files = dict.fromkeys([folder.parent / "cluster/serve-model.yaml", folder / "serve-model.yaml"])
     return [yaml.safe_load(path.read_text()) for path in files if path.exists()]
 
 

@@ -6,7 +6,7 @@ import pandas as pd
 from threadpoolctl import threadpool_limits
 
 from pipeline import gates
-from pipeline.candidates import Choice, candidates, choose
+from pipeline.candidates import SAMPLE_ROWS, Choice, candidates, choose
 from pipeline.errors import DatasetInvalid
 from pipeline.estimator import Floats, TimeToDispatchRegressor
 from pipeline.evaluation import HOLD_OUT, curves, measure, product_means, profile, split
@@ -60,10 +60,10 @@ def challenge(orders: pd.DataFrame, seed: int) -> Challenger:
 
     DatasetInvalid if too few rows can be held out.
 
-    On one core: OpenMP's threads spin while they wait for each other, and beside a busy neighbour on the same cores
-    a fit of 0.1 s took a minute (seen).
+    A usual week on one core: OpenMP's threads spin while they wait for each other, and beside a busy neighbour on the
+    same cores a fit of 0.1 s took a minute (seen). A large one keeps all cores busy instead.
     """
-    with threadpool_limits(1):
+    with threadpool_limits(1 if len(orders) <= SAMPLE_ROWS else None):
         return _challenge(orders, seed)
 
 

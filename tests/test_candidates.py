@@ -134,7 +134,9 @@ def test_boosted_trees_are_left_out_where_they_cannot_tell_the_products_apart() 
     assert choice.chosen == "line_per_product"
 
 
-def test_where_hours_bend_the_boosted_trees_are_chosen_and_never_fall(orders: pd.DataFrame) -> None:
+@pytest.mark.parametrize("rows", [1_000, 20_000])
+def test_where_hours_bend_the_boosted_trees_are_chosen_and_never_fall(rows: int) -> None:
+    orders = typed(generate_week(seed=1, rows=rows))
     bent = orders.assign(**{HOURS: orders[HOURS] + np.maximum(orders[ORDERS] - 120, 0) ** 2 / 300})
     challenger = challenge(bent, SEED)
     assert challenger.choice.chosen == "boosted_trees"
