@@ -2,6 +2,7 @@
 
 import os
 import platform
+import resource
 from pathlib import Path
 
 TICKS_A_SECOND = os.sysconf("SC_CLK_TCK")
@@ -33,6 +34,15 @@ def peak_mib(pid: int) -> float:
 def resident_mib(pid: int) -> float:
     """The memory that a running process has in use now."""
     return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") / MIB
+
+
+def allow_descriptors(number: int) -> None:
+    """Let this process, and those that it starts, have so many files and connections open."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if hard != resource.RLIM_INFINITY and hard < number:
+        raise SystemExit(f"this process may have {hard} files and connections open, {number} are needed: ulimit -Hn")
+    if soft != resource.RLIM_INFINITY and soft < number:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (number, hard))
 
 
 def descriptors(pid: int) -> int:

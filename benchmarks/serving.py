@@ -24,6 +24,8 @@ PRODUCTS = ("SKU001", "SKU002", "SKU003", "SKU004", "SKU005")
 OFF_THE_TABLE = 20  # one request in so many has a number of orders that is not whole
 LATENCY_SECONDS = 10.0
 IDLE_CONNECTIONS = 1_000
+CROWD = 1_000  # clients that ask without a pause, each on a connection of its own
+DESCRIPTORS = 2_000
 
 
 @dataclass
@@ -128,6 +130,14 @@ def rate_beside_idle_connections(subject: Subject, turns: int, seconds: float) -
             outcome = closed_loop(subject.port, requests(), CONNECTIONS, seconds)
         rates.append(outcome.answers / outcome.seconds)
     return statistics.median(beside / without for without, beside in zip(rates[::2], rates[1::2], strict=True))
+
+
+def rate_of_a_crowd(subject: Subject, seconds: float) -> float:
+    """Requests a second when far more is asked than can be answered, as a share of the most that it answered."""
+    outcome = closed_loop(subject.port, requests(), CROWD, seconds)
+    if outcome.failures:
+        raise SystemExit(f"{subject.name}: {outcome.failures} of {outcome.answers} requests failed under a crowd")
+    return outcome.answers / outcome.seconds / subject.rate
 
 
 def latencies(subject: Subject) -> dict[str, float]:

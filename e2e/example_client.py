@@ -10,7 +10,7 @@ import urllib3
 ROUTE = "/api/v0.1/time_to_dispatch"
 CONNECTIONS = urllib3.PoolManager(
     maxsize=10,  # kept open, and closed when an answer says `Connection: close`
-    timeout=urllib3.Timeout(connect=1, read=1),
+    timeout=urllib3.Timeout(total=1),
     retries=urllib3.Retry(total=1, status_forcelist=[503], allowed_methods=["POST"], raise_on_status=False),
 )
 

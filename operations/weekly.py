@@ -49,7 +49,10 @@ def main(arguments: Sequence[str]) -> int:
     project = read_project()
     try:
         store = ObjectStore.connect(project.bucket)
-        newest = latest_dataset(store.keys(DATASETS), datetime.now(UTC)).newest
+        datasets = latest_dataset(store.keys(DATASETS), datetime.now(UTC))
+        for dataset in datasets.dated_ahead:
+            log.warning("Left out: %s is dated ahead.", dataset.key)
+        newest = datasets.newest
         reason = why_not(store, newest, lambda: served(project)) if newest else "there is no dataset"
     except TimeToDispatchError as error:
         log.error("Nothing was deployed: %s", error)

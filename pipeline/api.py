@@ -94,7 +94,8 @@ def create_api(
         title="Time to dispatch",
         version="0.1",
         description="How many hours an order of spare parts would take to dispatch. The model served is "
-        f"`{predictor.version}`; it knows the products {', '.join(predictor.product_codes)}.",
+        f"`{predictor.version}`; it knows the products {', '.join(predictor.product_codes)}. "
+        "What is not HTTP is answered with 400, by the server itself.",
         docs_url=None,  # served below, from files that come with the service
         redoc_url=None,
     )
@@ -103,7 +104,12 @@ def create_api(
 
     @app.post(
         ROUTE,
-        responses={413: {"model": NotNow, "description": "the body is too large"}, 422: {"model": Refusal}, **SHED},
+        responses={
+            413: {"model": NotNow, "description": "the body is too large"},
+            422: {"model": Refusal},
+            500: {"description": "a fault of this service", "content": {"text/plain": {}}},
+            **SHED,
+        },
         openapi_extra={"requestBody": _describe_body(predictor)},
     )
     async def time_to_dispatch(query: Annotated[OrderQuery, Depends(_read_query)]) -> DispatchEstimate:
@@ -144,6 +150,9 @@ def create_api(
 
 
 async def _read_query(request: Request) -> OrderQuery:
+    said = request.headers.get("content-length", "0")
+    if not said.isdecimal() or int(said) > MAX_BODY_BYTES:
+        raise _too_large()
     content_type = request.headers.get("content-type", "")
     if not _is_json(content_type):
         fault = {
@@ -165,17 +174,17 @@ def _is_json(content_type: str) -> bool:
 
 
 async def _read_body(request: Request) -> bytes:
-    """The whole body; 413 as soon as it is known to be too large, which is before it is read if it says so."""
-    said = request.headers.get("content-length", "0")
+    """The whole body; 413 as soon as more has come than may."""
     body = bytearray()
-    if said.isdecimal() and int(said) <= MAX_BODY_BYTES:
-        async for chunk in request.stream():
-            body += chunk
-            if len(body) > MAX_BODY_BYTES:
-                break
-        else:
-            return bytes(body)
-    raise HTTPException(413, f"the body is over {MAX_BODY_BYTES} bytes")
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > MAX_BODY_BYTES:
+            raise _too_large()
+    return bytes(body)
+
+
+def _too_large() -> HTTPException:
+    return HTTPException(413, f"the body is over {MAX_BODY_BYTES} bytes")
 
 
 def _fault(found: Any) -> dict[str, Any]:

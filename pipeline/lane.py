@@ -41,9 +41,13 @@ class Lane:
             message = await receive()
         finally:
             self._traffic.in_flight -= 1
-        hours = self._estimate(message)
+        try:
+            hours = self._estimate(message)
+        except Exception:  # uvicorn answers with 500
+            self._traffic.note(scope, 500, time.perf_counter() - start)
+            raise
         if hours is None:
-            await self._traffic(scope, _replay(message, receive), send)
+            await self._traffic.pass_on(scope, _replay(message, receive), send, start)
             return
         head, body = self._remembered(hours)
         await send(head)

@@ -33,7 +33,7 @@ class ServiceMetrics:
         self._requests_seen: dict[tuple[str, str, int], Counter] = {}
         self.request_seconds = Histogram(
             "http_request_duration_seconds",
-            "From the request's headers to the end of the answer, on POST /api/v0.1/time_to_dispatch.",
+            "From a request's headers to the end of its answer, on POST /api/v0.1/time_to_dispatch, but for 503.",
             buckets=SECONDS_BUCKETS,
             registry=registry,
         )

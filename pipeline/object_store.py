@@ -86,7 +86,7 @@ class ObjectStore:
             raise StoreRefused(f"{doing}: {error}") from error
 
     def get(self, key: str) -> StoredObject:
-        """Read a whole object, its checksum verified; ObjectNotFound if there is none."""
+        """Read a whole object, its checksum verified if it has one; ObjectNotFound if there is none."""
 
         def read() -> StoredObject:
             answer = self._client.get_object(Bucket=self._bucket, Key=key)

@@ -33,10 +33,6 @@ class Predictor:
         """The version of the model."""
         return self.manifest.version
 
-    def knows(self, product_code: str) -> bool:
-        """Was the model trained on this product?"""
-        return product_code in self._places
-
     def hours(self, product_code: str, orders_placed: float) -> float:
         """Hours to dispatch, >= 0, to 3 decimals; `orders_placed` is finite and >= 0, the product is a known one."""
         answers = self._answers[product_code]

@@ -18,27 +18,33 @@ from pipeline.api import Lifecycle
 KEEP_ALIVE_SECONDS = 75  # above the 60 s idle time-out of an AWS load balancer, so that it closes first
 IN_FLIGHT_SECONDS = 10  # what is in flight when the drain ends may take this much longer
 CLIENT_SECONDS = 10  # to send a whole request, or to take an answer
-MAX_HEAD_BYTES = 64 * 1024  # of a request's line and headers; the parser itself knows no limit
+MAX_HEAD_BYTES = 64 * 1024  # of a request's line and headers, and what frames its body; the parser knows no limit
 TICKS_A_SECOND = 10  # uvicorn's
 
 log = logging.getLogger(__name__)
 
 
 class BoundedProtocol(HttpToolsProtocol):
-    """uvicorn's protocol, which drops a client that sends headers without end."""
+    """uvicorn's protocol, which drops a client that sends headers, or what comes after a body, without end."""
 
-    _head_bytes = 0
+    _bytes_beside_body = 0  # of the request at hand
 
     def data_received(self, data: bytes) -> None:
-        """Parse what came; 64 KiB without the end of the headers are enough."""
-        cycle = self.cycle
+        """Parse what came; 64 KiB that are no body are enough."""
+        self._bytes_beside_body += len(data)
         super().data_received(data)
-        if self.cycle is not cycle or (cycle is not None and cycle.more_body):
-            self._head_bytes = 0
-            return
-        self._head_bytes += len(data)
-        if self._head_bytes > MAX_HEAD_BYTES:
+        if self._bytes_beside_body > MAX_HEAD_BYTES:
             self.transport.abort()
+
+    def on_body(self, body: bytes) -> None:
+        """Take a piece of the body, which has a bound of its own."""
+        self._bytes_beside_body -= len(body)
+        super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        """End a request, answered already or not."""
+        self._bytes_beside_body = 0
+        super().on_message_complete()
 
     def keeps_us_waiting(self) -> bool:
         """Is the rest of a request due, or room for the rest of an answer? uvicorn itself would wait for ever."""

@@ -32,10 +32,13 @@ class Traffic:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass the request on, or answer 503 at once where too many are in flight."""
-        if scope["type"] != "http":
+        if scope["type"] == "http":
+            await self.pass_on(scope, receive, send, time.perf_counter())
+        else:
             await self._app(scope, receive, send)
-            return
-        start = time.perf_counter()
+
+    async def pass_on(self, scope: Scope, receive: Receive, send: Send, start: float) -> None:
+        """The same, of a request that was there at `start`, by time.perf_counter()."""
         status = 500  # unless something else is answered
 
         async def note_status(message: Message) -> None:
@@ -56,6 +59,7 @@ class Traffic:
             self.in_flight -= 1
             if left:
                 self._metrics.disconnected.inc()
+                self.log_request(scope, "left", time.perf_counter() - start)
             else:
                 self.note(scope, status, time.perf_counter() - start)
 
@@ -68,11 +72,15 @@ class Traffic:
         path = scope["path"]
         route = path if path in self._routes else "other"
         self._metrics.count_request(route, scope["method"], status)
-        if path == ROUTE:
+        if path == ROUTE and scope["method"] == "POST" and status != 503:
             self._metrics.request_seconds.observe(seconds)
+        self.log_request(scope, status, seconds)
+
+    def log_request(self, scope: Scope, outcome: int | str, seconds: float) -> None:
+        """Write the request's line, if asked for."""
         if self._log_requests:
             address = scope["raw_path"].decode("ascii", "backslashreplace")
-            log.info("%s %.200s: %d in %.3f ms", scope["method"], address, status, seconds * 1e3)
+            log.info("%s %.200s: %s in %.3f ms", scope["method"], address, outcome, seconds * 1e3)
 
     async def _shed(self, scope: Scope, receive: Receive, send: Send) -> None:
         self._metrics.shed.inc()

@@ -19,7 +19,7 @@ SLOW_DOWN = b"<Error><Code>SlowDown</Code><Message>Please reduce your request ra
 class FaultProxy(ThreadingHTTPServer):
     """Passes every call on to the S3 server at `target`, and spoils those from number `first` to `last`, from 0 on.
 
-    refuse: the connection is reset at once, nothing is passed on; reset: the call is passed on, its answer is lost;
+    refuse: the connection is reset, nothing is passed on; reset: the call is passed on, its answer is lost;
     hang: no answer within the client's time; 500, 503: that answer, nothing is passed on; cut: half of the answer's
     body; flip: one byte of it is another; late: the answer, later.
     """
@@ -32,6 +32,7 @@ class FaultProxy(ThreadingHTTPServer):
         self.fault = fault
         self.spoiled = range(first, last + 1)
         self.calls = 0
+        self.bodies_spoiled = 0  # cut or flipped: an empty one cannot be
         self._lock = threading.Lock()
 
     @property
@@ -78,6 +79,7 @@ class _Handler(BaseHTTPRequestHandler):
                 return
             if fault == "late":
                 time.sleep(LATE_SECONDS)
+            self.server.bodies_spoiled += bool(fault in ("cut", "flip") and answer)
             if fault == "flip" and answer:
                 middle = len(answer) // 2
                 answer = answer[:middle] + bytes([answer[middle] ^ 1]) + answer[middle + 1 :]

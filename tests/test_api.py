@@ -237,7 +237,7 @@ def test_the_description_lists_the_products_and_every_status(client: TestClient,
     operation = description["paths"][ROUTE]["post"]
     schema = operation["requestBody"]["content"]["application/json"]["schema"]
     assert schema["properties"]["product_code"]["enum"] == predictor.product_codes
-    assert set(operation["responses"]) == {"200", "413", "422", "503"}
+    assert set(operation["responses"]) == {"200", "413", "422", "500", "503"}
     assert all(code in description["info"]["description"] for code in predictor.product_codes)
 
 

@@ -101,7 +101,7 @@ valid = st.builds(
 )
 texts = st.one_of(valid, valid, objects).map(lambda value: json.dumps(value).encode("utf-8", "surrogatepass"))
 broken = st.builds(lambda text, cut, tail: text[:cut] + tail, texts, st.integers(0, 60), st.binary(max_size=3))
-huge = st.integers(MAX_BODY_BYTES - 60, MAX_BODY_BYTES + 60).map(
+huge = st.one_of(st.integers(MAX_BODY_BYTES - 60, MAX_BODY_BYTES + 60), st.just(300_000)).map(
     lambda size: b'{"product_code": "SKU001", "orders_placed": 7}'.ljust(size)
 )
 by_hand = st.sampled_from(
@@ -125,6 +125,8 @@ content_types = st.sampled_from(
 targets = st.sampled_from(
     [ROUTE] * 10 + [ROUTE + "?x=1", ROUTE + "/", ROUTE.replace("time", "%74ime"), "/livez", "/nowhere", "*"]
 )
+versions = st.sampled_from(["1.1"] * 10 + ["1.0"])
+lies = st.sampled_from([0] * 20 + [-1, 1, 5])  # of a body's length; what follows is taken for the rest
 methods = st.sampled_from(["POST"] * 10 + ["GET", "HEAD", "PUT", "OPTIONS", "BREW"])
 
 
@@ -132,9 +134,11 @@ methods = st.sampled_from(["POST"] * 10 + ["GET", "HEAD", "PUT", "OPTIONS", "BRE
 def requests(draw: st.DrawFn) -> list[bytes]:
     """One request's pieces: whole, in two pieces, chunked, or not as long as it says."""
     body, content_type = draw(bodies), draw(content_types)
-    lines = [f"{draw(methods)} {draw(targets)} HTTP/1.1", "Host: x"]
+    lines = [f"{draw(methods)} {draw(targets)} HTTP/{draw(versions)}", "Host: x"]
     if content_type is not None:
         lines.append(f"Content-Type: {content_type}")
+    if draw(st.integers(0, 19)) == 0:
+        lines.append(f"Content-Type: {draw(content_types)}")
     if draw(st.integers(0, 9)) == 0:
         lines.append("Expect: 100-continue")
     if draw(st.integers(0, 4)) == 0:
@@ -142,8 +146,8 @@ def requests(draw: st.DrawFn) -> list[bytes]:
         chunks = [chunk for chunk in (body[:at], body[at:]) if chunk]
         body = b"".join(b"%x\r\n%b\r\n" % (len(chunk), chunk) for chunk in chunks) + b"0\r\n\r\n"
         lines.append("Transfer-Encoding: chunked")
-    else:
-        lines.append(f"Content-Length: {len(body)}")
+    elif draw(st.integers(0, 19)):
+        lines.append(f"Content-Length: {max(len(body) + draw(lies), 0)}")
     head = "\r\n".join([*lines, "", ""]).encode()
     if draw(st.integers(0, 4)) == 0:
         at = draw(st.integers(0, len(body)))
@@ -188,7 +192,8 @@ def test_lane_and_fastapi_count_the_same(predictor: Predictor, body: bytes) -> N
         client = TestClient(app)
         client.post(ROUTE, content=body, headers={"Content-Type": "application/json"})
         text = client.get("/metrics").text
-        counted.append([line for line in text.splitlines() if not re.search("_created|_age_|duration", line)])
+        own = re.compile("_created|_age_|duration_seconds_(bucket|sum)")
+        counted.append([line for line in text.splitlines() if not own.search(line)])
     assert counted[0] == counted[1]
 
 
@@ -202,3 +207,33 @@ def test_a_valid_question_never_reaches_fastapi(predictor: Predictor) -> None:
     answer = TestClient(lane).post(ROUTE, json={"product_code": "SKU001", "orders_placed": 112.5})
     assert answer.status_code == 200
     assert set(answer.json()) == {"est_hours_to_dispatch", "model_version"}
+
+
+def test_a_fault_of_the_model_is_counted_by_both(predictor: Predictor, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*query: object) -> float:
+        raise RuntimeError("a fault")
+
+    monkeypatch.setattr(predictor, "hours", fail)
+    for app in (create_app(predictor, Lifecycle()), without_lane(predictor)):
+        client = TestClient(app, raise_server_exceptions=False)
+        assert client.post(ROUTE, json={"product_code": "SKU001", "orders_placed": 1}).status_code == 500
+        counted = f'http_requests_total{{method="POST",route="{ROUTE}",status="500"}} 1.0'
+        assert counted in client.get("/metrics").text
+
+
+def test_a_refusal_is_timed_from_its_head_on(pair: Pair) -> None:
+    head = f"POST {ROUTE} HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 2\r\n\r\n"
+    before = seconds_spent(pair.with_lane)
+    with closing(socket.create_connection(("127.0.0.1", pair.with_lane), timeout=30)) as connection:
+        connection.sendall(head.encode())
+        time.sleep(0.3)
+        connection.sendall(b"{}")
+        assert connection.recv(65536).startswith(b"HTTP/1.1 422 ")
+    assert seconds_spent(pair.with_lane) - before >= 0.25
+
+
+def seconds_spent(port: int) -> float:
+    text = exchange(port, [b"GET /metrics HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"]).decode()
+    found = re.search(r"^http_request_duration_seconds_sum (\S+)$", text, re.MULTILINE)
+    assert found is not None
+    return float(found[1])

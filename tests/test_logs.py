@@ -56,7 +56,7 @@ def test_json_lines_have_the_same_in_fields(capsys: pytest.CaptureFixture[str], 
     refused, answered = (json.loads(line) for line in lines_of(capsys, predictor, "json", log_requests=True))
     assert set(answered) == {"time", "level", "module", "function", "message", "request"}
     assert (refused["request"], answered["request"]) == (TRACE, "call-7")
-    assert (answered["level"], answered["module"], answered["function"]) == ("INFO", "traffic", "note")
+    assert (answered["level"], answered["module"], answered["function"]) == ("INFO", "traffic", "log_request")
 
 
 def test_whatever_a_message_has_in_it_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:

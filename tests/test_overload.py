@@ -46,7 +46,9 @@ def ask(port: int, request: bytes) -> bytes:
         connection.sendall(request)
         received = b""
         while b"\r\n\r\n" not in received:
-            received += connection.recv(65536)
+            data = connection.recv(65536)
+            assert data, f"closed after {received!r}"
+            received += data
         return received
 
 
@@ -112,17 +114,53 @@ def test_a_client_that_keeps_the_server_waiting_is_dropped(port: int, sent: list
     assert ask(port, HEAD % len(BODY) + BODY).startswith(b"HTTP/1.1 200 ")
 
 
-def test_a_client_that_drips_its_request_is_dropped_too(port: int) -> None:
-    with closing(connect(port)) as connection, pytest.raises(ConnectionError):
-        while True:
-            connection.sendall(b"X")
-            time.sleep(0.1)
+@pytest.mark.parametrize("whole", [b"", HEAD % 16_000], ids=["its head", "its body"])
+def test_a_client_that_drips_its_request_is_dropped_too(port: int, whole: bytes) -> None:
+    start = time.monotonic()
+    with closing(connect(port)) as connection:
+        connection.sendall(whole or b"POST /")
+        with pytest.raises(ConnectionError):
+            drip(connection)
+    assert time.monotonic() - start >= SECONDS  # it was not refused for what it sent
 
 
-def test_headers_without_end_are_cut_off(port: int) -> None:
+def drip(connection: socket.socket) -> None:
+    while True:
+        connection.sendall(b"x")
+        time.sleep(0.1)
+
+
+TOO_LARGE = HEAD % 20_000
+CHUNKED = HEAD.replace(b"Content-Length: %d", b"Transfer-Encoding: chunked")
+
+
+@pytest.mark.parametrize(
+    ("before", "status"),
+    [
+        pytest.param(b"", None, id="of a first request"),
+        pytest.param(TOO_LARGE, b"413", id="after an answer that came before the body"),
+        pytest.param(CHUNKED + b"2\r\n{}\r\n0\r\n", None, id="behind a body in chunks"),
+    ],
+)
+def test_headers_without_end_are_cut_off(port: int, before: bytes, status: bytes | None) -> None:
     line = b"X: " + b"x" * 1020 + b"\r\n"
-    with closing(connect(port)) as connection, pytest.raises(ConnectionError):
-        connection.sendall(b"GET / HTTP/1.1\r\n" + line * (100 * MAX_HEAD_BYTES // len(line)))
+    with closing(connect(port)) as connection:
+        connection.sendall(before)
+        if status:
+            assert connection.recv(65536).startswith(b"HTTP/1.1 " + status)
+            connection.sendall(b"x" * 20_000)
+        if not before.endswith(b"0\r\n"):
+            connection.sendall(b"GET /livez HTTP/1.1\r\n")
+        with pytest.raises(ConnectionError):
+            connection.sendall(line * (100 * MAX_HEAD_BYTES // len(line)))
+
+
+def test_a_body_behind_its_refusal_may_be_sent_to_its_end(port: int) -> None:
+    with closing(connect(port)) as connection:
+        connection.sendall(HEAD % 500_000)
+        assert connection.recv(65536).startswith(b"HTTP/1.1 413 ")
+        connection.sendall(b"x" * 500_000 + HEAD % len(BODY) + BODY)
+        assert connection.recv(65536).startswith(b"HTTP/1.1 200 ")
 
 
 def test_a_kept_connection_may_be_silent_between_requests(port: int) -> None:
