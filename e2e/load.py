@@ -39,11 +39,13 @@ class Tally:
         self.failed = 0
         self.failures: list[str] = []
         self.versions: dict[str, dict[str, float]] = {}
+        self.slowest = 0.0  # seconds that an answer took, of a request that was sent at once
 
-    def answered(self, kind: str, version: str | None = None) -> None:
+    def answered(self, kind: str, seconds: float, version: str | None = None) -> None:
         """Count a right answer, and which model it was of: the example client, which tries twice, does not know."""
         with self._lock:
             self.answers_by_kind[kind] += 1
+            self.slowest = max(self.slowest, seconds if kind != "slow" else 0.0)
             if version is None:
                 return
             self.requests += 1
@@ -77,6 +79,7 @@ class Client(threading.Thread):
         connection = None
         while not self._stopped.is_set():
             connection = connection or http.client.HTTPConnection(self._address, timeout=TIMEOUT_SECONDS)
+            start = time.monotonic()
             try:
                 self._send(connection)
                 answer = connection.getresponse()
@@ -86,7 +89,7 @@ class Client(threading.Thread):
                 else:
                     found = json.loads(body)
                     assert set(found) == {"est_hours_to_dispatch", "model_version"}
-                    self._tally.answered(self._kind, found["model_version"])
+                    self._tally.answered(self._kind, time.monotonic() - start, found["model_version"])
                 keep = self._kind != "new" and not answer.will_close
             except (OSError, http.client.HTTPException, ValueError, AssertionError) as error:
                 self._tally.failure(f"{self._kind}: {type(error).__name__}: {error}")
@@ -121,12 +124,16 @@ class ExampleClient(threading.Thread):
     def run(self) -> None:
         """Ask until stopped."""
         while not self._stopped.is_set():
+            start = time.monotonic()
             try:
                 estimate = hours_to_dispatch(self._url, "SKU001", 112)
             except (KeyError, TypeError, ValueError) as error:  # an answer of 200 in another form
                 self._tally.failure(f"example: {type(error).__name__}: {error}")
             else:
-                self._tally.failure("example: no estimate") if estimate is None else self._tally.answered("example")
+                if estimate is None:
+                    self._tally.failure("example: no estimate")
+                else:
+                    self._tally.answered("example", time.monotonic() - start)
             self._stopped.wait(KEPT_PAUSE)
 
 
@@ -156,8 +163,8 @@ def main() -> None:
         client.start()
     for client in clients:
         client.join()
-    print(json.dumps({"requests": tally.requests, "failed": tally.failed, "failures": tally.failures,
-                      "versions": tally.versions, "answers_by_kind": tally.answers_by_kind}))  # fmt: skip
+    seen = ("requests", "failed", "failures", "versions", "slowest", "answers_by_kind")
+    print(json.dumps({name: getattr(tally, name) for name in seen}))
 
 
 if __name__ == "__main__":

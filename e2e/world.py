@@ -189,10 +189,11 @@ class World:
 
     def secret(self, namespace: str, name: str, **values: str) -> None:
         """Make or replace a Secret."""
-        literals = [f"--from-literal={key}={value}" for key, value in values.items()]
+        given = "".join(f"{key}={value}\n" for key, value in values.items())
         manifest = kubectl(
-            "create", "secret", "generic", name, "-n", namespace, "--dry-run=client", "-o", "yaml", *literals
-        )
+            "create", "secret", "generic", name, "-n", namespace, "--dry-run=client", "-o", "yaml",
+            "--from-env-file=/dev/stdin", stdin=given,
+        )  # fmt: skip
         kubectl("apply", "-f", "-", stdin=manifest)
 
     def s3_secret(self, **changed: str) -> None:
@@ -246,7 +247,7 @@ def under_load(world: World, figures: list[str], versions: Sequence[str] | None 
         time.sleep(1)
     finally:
         seen.update(load.stop())
-        figures.append(f"{seen['requests']:,} requests, {seen['failed']} failed")
+        figures.append(f"{seen['requests']:,} requests, {seen['failed']} failed, the slowest {seen['slowest']:.2f} s")
     silent = CLIENTS.keys() - seen["answers_by_kind"].keys()
     expect(not silent, f"no answer to the clients {sorted(silent)}")
     expect(seen["failed"] == 0, f"{seen['failed']} failed, the first: {seen['failures'][:1]}")

@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -17,6 +18,9 @@ import yaml
 ROOT = Path(__file__).parents[1]
 CONTROLLER_NAMESPACE = "bodywork-deployment-jobs"  # Bodywork's own, fixed in its code
 CALL_SECONDS = 60  # Bodywork's own start takes 30 s on a machine that is busy
+
+
+_KUBECONFIG = tempfile.NamedTemporaryFile("w", prefix="kubeconfig-")  # gone with this process
 
 
 class OperationError(Exception):
@@ -104,7 +108,10 @@ def items(kind: str, namespace: str, *arguments: str) -> list[dict[str, Any]]:
 
 
 def check_context(required: bool) -> str:
-    """The current context; an OperationError if CONTEXT names another, or is needed and not set."""
+    """The current context; an OperationError if CONTEXT names another, or is needed and not set.
+
+    Where it is needed, every later command goes to it, whatever becomes the current one meanwhile.
+    """
     current = kubectl("config", "current-context").strip()
     wanted = os.environ.get("CONTEXT")
     if not wanted and required:
@@ -113,6 +120,10 @@ def check_context(required: bool) -> str:
         raise OperationError(
             f"the current context is {current}, CONTEXT says {wanted}: kubectl config use-context {wanted}"
         )
+    if required:
+        _KUBECONFIG.write(kubectl("config", "view", "--minify", "--flatten", "--raw"))
+        _KUBECONFIG.flush()
+        os.environ["KUBECONFIG"] = _KUBECONFIG.name
     return current
 
 

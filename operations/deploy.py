@@ -47,7 +47,7 @@ APPLY = "get create patch"
 PROJECT_RIGHTS = {  # kubectl's own, Bodywork's, and what kubectl apply needs
     "jobs.batch": "get list create delete",
     "deployments.apps": f"{APPLY} list watch delete",
-    "deployments.apps/scale": "get update",
+    "deployments.apps/scale": "patch",
     "replicasets.apps": "get list",
     "pods": "get list",
     "pods/exec": "create",
@@ -65,7 +65,7 @@ PROJECT_RIGHTS = {  # kubectl's own, Bodywork's, and what kubectl apply needs
 CONTROLLER_RIGHTS = {
     "jobs.batch": "list",
     "cronjobs.batch": APPLY,
-    "secrets": "list",
+    "secrets": "get list",
     "serviceaccounts": f"{APPLY} list",
     "roles.rbac.authorization.k8s.io": APPLY,
     "rolebindings.rbac.authorization.k8s.io": APPLY,
@@ -79,6 +79,7 @@ PLACEHOLDER_ACCOUNT = "111122223333"  # in deploy/eks: AWS's own for examples
 CLEAN_UP_SECONDS = 60  # for Bodywork, once interrupted
 POLL_SECONDS = 2
 _REASON = re.compile(r"(?:ERROR - \S+ - |Deployment failed --> )(.+)")
+_PROMOTED = " - train_model.run - Promoted "
 
 
 def main() -> int:
@@ -89,19 +90,25 @@ def main() -> int:
 def _deploy() -> None:
     project, folder, url, commit = _check()
     tag = f"{service.TAG_PREFIX}{commit[:12]}"
+    _push_tag(tag, commit)
     _wait_for_others(project)
     step(f"applying {folder.relative_to(ROOT)}")
     kubectl("apply", "-k", str(folder))
-    _check_secrets(project)
+    _check_secrets(project)  # once more where the namespaces are new
     for fault in service.prepare(project, folder):
         step(f"patched into {project.service}: {fault}")
-    _push_tag(tag, commit)
     step(f"Bodywork: {url}, tag {tag}")
     before = service.last_updated(get(f"deployment/{project.service}", project.name))
     _run_bodywork(project, url, tag)
-    _wait_for_others(project)  # a weekly run that began meanwhile
-    verify(project, folder, commit, tag, before)
-    _schedule(project, folder, url, tag)
+    try:
+        _wait_for_others(project)  # a weekly run that began meanwhile
+        verify(project, folder, commit, tag, before)
+        _schedule(project, folder, url, tag)
+    except OperationError as error:
+        raise OperationError(
+            f"{tag} was rolled out, and not verified: {error}. The weekly runs stay with the tag before; "
+            "make deploy once more, or of the commit before"
+        ) from error
     step(f"deployed {tag}")
 
 
@@ -138,12 +145,13 @@ def _check() -> tuple[Project, Path, str, str]:
     step(f"context {context}, commit {commit[:7]}, image {project.image}")
     with ThreadPoolExecutor() as pool:
         on_hub = pool.submit(is_on_hub, project.image)
-        for namespace in (project.name, CONTROLLER_NAMESPACE):
-            check_namespace(namespace)
+        are_there = [check_namespace(namespace) for namespace in (project.name, CONTROLLER_NAMESPACE)]
         check_rights(project.name, PROJECT_RIGHTS)
         check_rights(CONTROLLER_NAMESPACE, CONTROLLER_RIGHTS)
         check_rights("", CLUSTER_RIGHTS)
         _check_kind_of_cluster(project, folder)
+        if all(are_there):
+            _check_secrets(project)
         if not on_hub.result():
             raise OperationError(f"{project.image} is not on Docker Hub: make image")
     return project, folder, url, commit
@@ -192,14 +200,17 @@ def _other_deployments(project: Project) -> str | None:
 
 
 def _check_secrets(project: Project) -> None:
-    for name, variables in project.secrets.items():
-        found = (get(f"secret/{name}", project.name) or {}).get("data", {})
-        absent = sorted(variables - set(found))
-        if absent:
-            raise OperationError(
-                f"secret {name} in namespace {project.name} lacks {', '.join(absent)}, which bodywork.yaml names: "
-                f"kubectl -n {project.name} create secret generic {name} --from-literal={absent[0]}=..."
-            )
+    """An OperationError if the stages or the weekly run would miss a secret that bodywork.yaml names."""
+    for namespace in (project.name, CONTROLLER_NAMESPACE):
+        for name, variables in project.secrets.items():
+            found = (get(f"secret/{name}", namespace) or {}).get("data", {})
+            absent = sorted(variables - set(found))
+            if absent:
+                raise OperationError(
+                    f"secret {name} in namespace {namespace} lacks {', '.join(absent)}, which bodywork.yaml names: "
+                    f"printf '{absent[0]}=%s' \"${absent[0]}\" | "
+                    f"kubectl -n {namespace} create secret generic {name} --from-env-file=/dev/stdin"
+                )
 
 
 def _push_tag(tag: str, commit: str) -> None:
@@ -233,27 +244,28 @@ def _run_bodywork(project: Project, url: str, tag: str) -> None:
     """Run the deployment with its log on standard output; what went wrong is told by whoever saw it first."""
     started = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
     good, old = service.replica_set_that_serves(project), service.pods(project)
-    reasons = []
+    reasons, promoted = [], False
     with (
         tempfile.TemporaryDirectory() as folder,  # it clones into the working directory
         subprocess.Popen(
             bodywork("create", "deployment", url, f"--branch={tag}"),
             cwd=folder,
-            env=_git_environment() | {"PYTHONUNBUFFERED": "1", "TERM": "dumb", "COLUMNS": "200"},
+            env=_git_environment() | {"PYTHONUNBUFFERED": "1", "TERM": "dumb"},
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
             start_new_session=True,  # Ctrl-C reaches it once, from here
         ) as process,
     ):
-        assert process.stdout is not None
-        threading.Thread(target=_interrupt_if_replicas_crash, args=(project, old, process), daemon=True).start()
         try:
+            assert process.stdout is not None
+            threading.Thread(target=_interrupt_if_replicas_crash, args=(project, old, process), daemon=True).start()
             for line in process.stdout:
                 if line.strip():
                     print(f"    {line.rstrip()}", flush=True)
                 if found := _REASON.search(line):
                     reasons.append(found[1].strip())
+                promoted = promoted or _PROMOTED in line
             code = process.wait()
         except OperationError as interruption:
             step(f"{interruption}: taking back what was begun, which takes a minute")
@@ -262,6 +274,8 @@ def _run_bodywork(project: Project, url: str, tag: str) -> None:
     if code:
         undone = service.take_back(project, good, old)
         told = [*reasons[:1], *warnings_since(project.name, started)[-1:]]
+        if promoted:
+            told.append("the model that it promoted stays the champion, make rollback takes it back")
         raise OperationError(
             f"Bodywork ended with exit code {code}, {undone}: {'; '.join(told) or 'its log is above'}"
         )

@@ -1,15 +1,16 @@
 """make rollback: the previous champion again, in every replica, verified.
 
-Settings: CONTEXT as for make deploy, and the environment of an AWS client that may write models/champion.json.
+Settings: CONTEXT as for make deploy; REASON, for the history; and the environment of an AWS client that may write
+models/champion.json.
 """
 
+import os
 import sys
 import time
 
 from operations import service
 from operations.cluster import (
     OperationError,
-    Project,
     check_context,
     check_namespace,
     check_rights,
@@ -17,16 +18,15 @@ from operations.cluster import (
     get,
     kubectl,
     read_project,
-    run,
     step,
 )
-from pipeline.errors import TimeToDispatchError
+from pipeline.errors import PromotionUnknown, TimeToDispatchError
 from pipeline.object_store import ObjectStore
 from pipeline.registry import Registry
 from pipeline.registry_commands import ROLL_REPLICAS
+from pipeline.utils import checked_out_commit
 
 RIGHTS = {"deployments.apps": "get list watch patch", "pods": "get list", "pods/exec": "create"}
-REGISTRY_SECONDS = 60
 
 
 def main() -> int:
@@ -42,11 +42,7 @@ def _rollback() -> None:
     check_rights(project.name, RIGHTS)
     if not is_there or get(f"deployment/{project.service}", project.name) is None:
         raise OperationError(f"there is no deployment {project.service} in namespace {project.name}: make deploy")
-    before = champion(project)
-    run(
-        [sys.executable, "-m", "pipeline.registry", project.bucket, "rollback"], "registry", seconds=REGISTRY_SECONDS
-    )
-    after = champion(project)
+    before, after = _move_pointer(project.bucket, os.environ.get("REASON") or "make rollback")
     step(f"champion: {after} instead of {before}")
     try:
         kubectl("rollout", "restart", f"deployment/{project.service}", "-n", project.name)
@@ -61,15 +57,20 @@ def _rollback() -> None:
     step(f"{len(replicas)} replicas serve {after}, {time.monotonic() - start:.0f} s after the start")
 
 
-def champion(project: Project) -> str:
-    """The version that the champion pointer names."""
+def _move_pointer(bucket: str, reason: str) -> tuple[str, str]:
+    """Make the previous champion the champion again; the versions that were and are it."""
     try:
-        pointer = Registry(ObjectStore.connect(project.bucket)).read_champion()
+        registry = Registry(ObjectStore.connect(bucket))
+        moved = registry.roll_back(reason, checked_out_commit())
+    except (PromotionUnknown, OperationError) as error:  # S3 did not say, or a signal came
+        raise OperationError(
+            f"{error}. It is not known whether the champion was replaced; before make rollback again, which would go "
+            f"back if it was: python -m pipeline.registry {bucket} list"
+        ) from error
     except TimeToDispatchError as error:
-        raise OperationError(str(error)) from error
-    if pointer is None:
-        raise OperationError(f"bucket {project.bucket} has no champion, there is nothing to roll back")
-    return pointer.champion.version
+        raise OperationError(f"{error}. The champion is as it was") from error
+    assert moved.previous is not None
+    return moved.previous, moved.version
 
 
 if __name__ == "__main__":

@@ -49,17 +49,20 @@ def patches(folder: Path) -> list[dict[str, Any]]:
 
 
 def missing(wanted: Any, found: Any, path: str = "") -> list[str]:
-    """Where `found` lacks, or has otherwise, what `wanted` says; items of a list are matched by name or mount path."""
+    """Where `found` lacks, or has otherwise, what `wanted` says.
+
+    Items of a list are matched by name or mount path; where they have none, by their place.
+    """
     if isinstance(wanted, dict):
         if not isinstance(found, dict):
             return [path]
         return [fault for key, value in wanted.items() for fault in missing(value, found.get(key), f"{path}.{key}")]
     if isinstance(wanted, list) and wanted and isinstance(wanted[0], dict):
         faults = []
-        for item in wanted:
-            key = next(key for key in ("mountPath", "name", "topologyKey") if key in item)
-            same = [other for other in found or [] if other.get(key) == item[key]]
-            faults += missing(item, same[0] if same else None, f"{path}[{item[key]}]")
+        for place, item in enumerate(wanted):
+            key = next((key for key in ("mountPath", "name", "topologyKey") if key in item), None)
+            same = [other for other in found or [] if other.get(key) == item[key]] if key else (found or [])[place:]
+            faults += missing(item, same[0] if same else None, f"{path}[{item[key] if key else place}]")
         return faults
     return [] if wanted == found else [path]
 
@@ -202,10 +205,18 @@ def _revision(item: dict[str, Any]) -> str:
 
 
 def ask_replicas(project: Project) -> list[Replica]:
-    """Ask each ready replica, from inside of it."""
-    names = ready_pods(project)
+    """Ask each ready replica, from inside of it; one that the autoscaler took away meanwhile is none."""
+
+    def ask_or_none(pod: str) -> Replica | None:
+        try:
+            return ask(project, pod)
+        except OperationError:
+            if pod in ready_pods(project):
+                raise
+            return None
+
     with ThreadPoolExecutor() as pool:
-        return list(pool.map(lambda pod: ask(project, pod), names))
+        return [replica for replica in pool.map(ask_or_none, ready_pods(project)) if replica]
 
 
 def check_replicas(replicas: Sequence[Replica], commit: str | None = None, version: str | None = None) -> None:

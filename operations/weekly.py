@@ -20,8 +20,8 @@ from typing import Any
 
 from operations import service
 from operations.cluster import OperationError, Project, bodywork_python, read_project, run
-from pipeline.errors import ModelError, TimeToDispatchError
-from pipeline.names import CLOCK_TOLERANCE, DATASETS, MODELS, REJECTED, DatasetKey, latest_dataset, spell_version
+from pipeline.errors import TimeToDispatchError
+from pipeline.names import DATASETS, REJECTED, DatasetKey, latest_dataset
 from pipeline.object_store import ObjectStore
 from pipeline.registry import Registry
 from pipeline.utils import configure_logger
@@ -46,6 +46,7 @@ def main(arguments: Sequence[str]) -> int:
     """Deploy if a week waits for it; 0 if the service is as it should be, 1 if not, or if S3 does not tell."""
     url, tag = arguments
     configure_logger()
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))  # process 1 is not ended by default
     project = read_project()
     try:
         store = ObjectStore.connect(project.bucket)
@@ -67,41 +68,17 @@ def main(arguments: Sequence[str]) -> int:
 
 def why_not(store: ObjectStore, newest: DatasetKey, served: Callable[[], set[str]]) -> str | None:
     """Why the newest week does not wait for a run; None if it does. `served` asks which models answer."""
-    registry = Registry(store)
-    accepted = trained_on(store, newest, MODELS)
+    registry, etag = Registry(store), store.get(newest.key).etag
+    accepted = registry.trained_on(newest, etag, _left_out)
     if not accepted:
-        rejected = trained_on(store, newest, REJECTED)
+        rejected = registry.rejected_on(newest, etag, _left_out)
         return f"{newest.key} was rejected, see {REJECTED}{rejected[-1]}/" if rejected else None
-    promoted = {champion.version for champion in registry.champions(_left_out)}
     pointer = registry.read_champion()
     if pointer and pointer.champion.version in accepted:
         version = pointer.champion.version
         return f"{newest.key} was trained on, {version} is served" if served() == {version} else None
-    if pointer and promoted & set(accepted):
-        return f"{newest.key} was trained on, and {max(promoted & set(accepted))} was replaced since"
-    return None
-
-
-def trained_on(store: ObjectStore, dataset: DatasetKey, prefix: str) -> list[str]:
-    """The versions under MODELS or REJECTED that were trained on these very bytes, in the order of their time."""
-    registry, etag = Registry(store), store.get(dataset.key).etag
-    versions, read = {
-        MODELS: (registry.versions, registry.read_manifest),
-        REJECTED: (registry.rejected_versions, registry.read_rejected),
-    }[prefix]
-    earliest = spell_version(dataset.timestamp - CLOCK_TOLERANCE)
-    found = []
-    for version in versions():
-        if version < earliest:  # read no manifest that cannot be of this week
-            continue
-        try:
-            record = read(version).dataset
-        except ModelError as problem:
-            _left_out(problem)
-            continue
-        if (record.key, record.etag) == (dataset.key, etag):
-            found.append(version)
-    return found
+    replaced = registry.replaced_since(newest, etag, pointer, _left_out)
+    return f"{newest.key} was trained on, and {replaced} was replaced since" if replaced else None
 
 
 def served(project: Project) -> set[str]:
@@ -128,7 +105,8 @@ def _run_bodywork(url: str, tag: str) -> int:
 def _check(project: Project, store: ObjectStore, newest: DatasetKey, tag: str) -> int:
     """Wait until the service is what was deployed, and answers with a champion that was trained on the week."""
     try:
-        pointer, accepted = Registry(store).read_champion(), trained_on(store, newest, MODELS)
+        registry = Registry(store)
+        pointer, accepted = registry.read_champion(), registry.trained_on(newest, store.get(newest.key).etag, _left_out)
     except TimeToDispatchError as error:
         log.error("Which model is the champion is not known: %s", error)
         return 1

@@ -47,6 +47,8 @@ HTML = "text/html; charset=utf-8"
 PICKLE = "application/octet-stream"
 NEXT_SECONDS = 60  # how many seconds ahead a free version is looked for
 
+Problem = Callable[[TimeToDispatchError], None]  # is told of what is left out
+
 
 @dataclass(frozen=True)
 class ChampionPointer:
@@ -88,6 +90,20 @@ class Registry:
             raise NoChampion(f"there is no {names.CHAMPION_KEY}: no model was ever promoted, train one first")
         return self.load(pointer.champion.version)
 
+    def load_servable(self, problem: Problem) -> LoadedModel:
+        """The champion; or the one before it, and `problem`, where the champion is of other libraries than run here.
+
+        So it is in a replica of a deployment whose successor trained a model by newer libraries, and was taken back.
+        """
+        try:
+            return self.load_champion()
+        except ModelIncompatible as error:
+            pointer = self.read_champion()
+            if pointer is None or pointer.champion.previous is None:
+                raise
+            problem(error)
+            return self.load(pointer.champion.previous)
+
     def versions(self) -> Iterator[str]:
         """Every version that can be promoted, if it loads, in the order of their training."""
         return self._versions_below(names.MODELS)
@@ -104,7 +120,7 @@ class Registry:
         """Read the manifest of a version that the gates refused; the errors are those of read_manifest."""
         return self._read_manifest(version, names.rejected_manifest_key)
 
-    def trainings(self, problem: Callable[[TimeToDispatchError], None], last: int | None = None) -> list[Manifest]:
+    def trainings(self, problem: Problem, last: int | None = None) -> list[Manifest]:
         """The manifests of the `last` trainings or of all, accepted or rejected, in the order of their time.
 
         One that cannot be read is left out; `problem` is told why.
@@ -118,6 +134,49 @@ class Registry:
             except (ModelError, StoreRefused) as error:
                 problem(error)
         return manifests
+
+    def trained_on(self, dataset: names.DatasetKey, etag: str, problem: Problem) -> list[str]:
+        """The versions that were trained on these very bytes, in the order of their time."""
+        return self._of(dataset, etag, self.versions(), self.read_manifest, problem)
+
+    def rejected_on(self, dataset: names.DatasetKey, etag: str, problem: Problem) -> list[str]:
+        """The same, of those that the gates refused."""
+        return self._of(dataset, etag, self.rejected_versions(), self.read_rejected, problem)
+
+    def replaced_since(
+        self, dataset: names.DatasetKey, etag: str, pointer: ChampionPointer | None, problem: Problem
+    ) -> str | None:
+        """The champion of these very bytes that one of others replaced, by a rollback, say; None if none was.
+
+        What was taken out by hand does not come back by itself.
+        """
+        versions = self.trained_on(dataset, etag, problem)
+        if pointer is None or pointer.champion.version in versions:
+            return None
+        promoted = {champion.version for champion in self.champions(problem)}
+        return max(promoted & set(versions), default=None)
+
+    def _of(
+        self,
+        dataset: names.DatasetKey,
+        etag: str,
+        versions: Iterator[str],
+        read: Callable[[str], Manifest],
+        problem: Problem,
+    ) -> list[str]:
+        earliest = names.spell_version(dataset.timestamp - names.CLOCK_TOLERANCE)
+        found = []
+        for version in versions:
+            if version < earliest:  # read no manifest that cannot be of this week
+                continue
+            try:
+                record = read(version).dataset
+            except ModelError as error:
+                problem(error)
+                continue
+            if (record.key, record.etag) == (dataset.key, etag):
+                found.append(version)
+        return found
 
     def _versions_below(self, prefix: str) -> Iterator[str]:
         return (version for key in self._store.keys(prefix) if (version := names.version_of_manifest(key)))
@@ -216,13 +275,26 @@ class Registry:
         return self._move_to(version, pointer, f"promoted by hand: {reason}", git_commit)
 
     def roll_back(self, reason: str, git_commit: str) -> Champion:
-        """Make the previous champion the champion again, if it loads; a second time cancels the first."""
+        """Make the previous champion the champion again, if it loads; a second time cancels the first.
+
+        A deployment without a new week trains the same model again: what has the champion's own bytes is passed over.
+        """
         pointer = self.read_champion()
         if pointer is None:
             raise PromotionRefused(f"there is no {names.CHAMPION_KEY}: no model was ever promoted")
-        if pointer.champion.previous is None:
-            raise PromotionRefused(f"{pointer.champion.version} is the first champion: there is none to go back to")
-        return self._move_to(pointer.champion.previous, pointer, f"rolled back by hand: {reason}", git_commit)
+        return self._move_to(self._previous(pointer.champion), pointer, f"rolled back by hand: {reason}", git_commit)
+
+    def _previous(self, champion: Champion) -> str:
+        """The version to go back to: the last one before the champion whose bytes are not the champion's."""
+        served = self.read_manifest(champion.version).model
+        earlier = {kept.version: kept.previous for kept in self.champions(lambda problem: None)}
+        version, seen = champion.previous, {champion.version}
+        while version is not None and version not in seen:
+            if self.read_manifest(version).model != served:
+                return version
+            seen.add(version)
+            version = earlier.get(version)
+        raise PromotionRefused(f"{champion.version} is the first champion: there is no other model to go back to")
 
     def _move_to(self, version: str, pointer: ChampionPointer | None, reason: str, git_commit: str) -> Champion:
         if pointer and pointer.champion.version == version:
@@ -253,7 +325,7 @@ class Registry:
             if _library_differences(wanted.libraries, served.libraries):
                 raise
 
-    def champions(self, problem: Callable[[TimeToDispatchError], None]) -> list[Champion]:
+    def champions(self, problem: Problem) -> list[Champion]:
         """Every champion there was, from the first to the one that is served.
 
         A record that cannot be read is left out; `problem` is told why.

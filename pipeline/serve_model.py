@@ -26,7 +26,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     log.info("Starting serve-model stage.")
     try:
         with time_limit(START_SECONDS):
-            model = Registry(ObjectStore.connect(args.bucket)).load_champion()
+            model = Registry(ObjectStore.connect(args.bucket)).load_servable(_not_served)
             predictor = Predictor(model.estimator, model.manifest)
             log.info("Serving %s, trained on %s.", predictor.version, model.manifest.dataset.key)
             lifecycle = Lifecycle()
@@ -47,6 +47,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         server.run(sockets=[listener])
     log.info("Stopped.")
     return 0
+
+
+def _not_served(problem: TimeToDispatchError) -> None:
+    log.warning("The champion is not served, but the one before it: %s", problem)
 
 
 def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:

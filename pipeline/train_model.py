@@ -48,6 +48,7 @@ class Week:
     """The newest dataset: its orders, the record of its bytes, how old it is, and what came before it."""
 
     orders: pd.DataFrame
+    dataset: DatasetKey
     record: DatasetRecord
     age_days: float
     previous: PreviousWeek | None
@@ -130,10 +131,17 @@ def run(store: ObjectStore, thresholds: Thresholds, now: datetime, git_commit: s
         )
         if any(verdict.outcome == "reject" for verdict in verdicts):
             _reject(registry, manifest, evidence)
+        replaced = registry.replaced_since(week.dataset, week.record.etag, incumbent.pointer, _left_out)
         if version is None:
             version = registry.store(estimator, manifest, lambda named: render_report(named, evidence))  # noqa: B023
             registry.load(version)
             log.info("Stored %s, read it back and verified it.", version)
+        if replaced:
+            log.warning(
+                "Not promoted: %s, of the same week, was replaced by hand. The registry's command `promote %s` would.",
+                replaced, version,
+            )  # fmt: skip
+            return
         champion = Champion(
             version=version,
             previous=incumbent.pointer and incumbent.pointer.champion.version,
@@ -171,7 +179,7 @@ def _gather(store: ObjectStore, now: datetime) -> Week:
         sha256=hashlib.sha256(stored.body).hexdigest(),
         rows=len(orders),
     )
-    return Week(orders, record, (now - latest.newest.timestamp) / timedelta(days=1), previous)
+    return Week(orders, latest.newest, record, (now - latest.newest.timestamp) / timedelta(days=1), previous)
 
 
 def _read_previous(store: ObjectStore, previous: DatasetKey | None) -> PreviousWeek | None:

@@ -95,23 +95,83 @@ def test_a_field_that_kubernetes_does_not_know_is_found(tmp_path: Path) -> None:
     assert validate([cronjob], tmp_path).returncode != 0
 
 
-def test_what_is_patched_into_the_deployment_is_valid(tmp_path: Path) -> None:
-    for folder in CLUSTERS:
-        template: dict[str, Any] = {"metadata": {"labels": {"stage": "serve-model"}}, "spec": {}}
-        for patch in patches(ROOT / folder):
-            for key, value in patch["spec"]["template"]["spec"].items():
-                if key != "containers":
-                    template["spec"][key] = value
-            containers = patch["spec"]["template"]["spec"]["containers"]
-            template["spec"]["containers"] = [{"image": "x", **container} for container in containers]
-        deployment = {
-            "apiVersion": "apps/v1",
-            "kind": "Deployment",
-            "metadata": {"name": "serve-model"},
-            "spec": {"selector": {"matchLabels": {"stage": "serve-model"}}, "template": template},
-        }
-        done = validate([deployment], tmp_path)
-        assert done.returncode == 0, done.stdout + done.stderr
+def merged(found: Any, patch: Any) -> Any:
+    """What Kubernetes makes of an object and a patch: the items of a list are one where their key is the same."""
+    if isinstance(patch, dict):
+        return {**found, **{key: merged(found[key], value) if key in found else value for key, value in patch.items()}}
+    if isinstance(patch, list) and patch and isinstance(patch[0], dict):
+        items = list(found)
+        for item in patch:
+            key = next(key for key in ("mountPath", "name", "topologyKey") if key in item)
+            place = next((place for place, other in enumerate(items) if other.get(key) == item[key]), None)
+            items[slice(place, place + 1) if place is not None else slice(len(items), None)] = [
+                merged(items[place], item) if place is not None else item
+            ]
+        return items
+    return patch
+
+
+def patched(folder: str) -> dict[str, Any]:
+    """Bodywork's Deployment with what this project adds to it on this kind of cluster."""
+    template = {
+        "metadata": {"labels": {"stage": "serve-model"}, "annotations": {"last-updated": "now"}},
+        "spec": {"containers": [{"name": "bodywork", "image": "x", "env": [{"name": "GIT_TOKEN", "value": "x"}]}]},
+    }
+    deployment: dict[str, Any] = {
+        "apiVersion": "apps/v1",
+        "kind": "Deployment",
+        "metadata": {"name": "serve-model"},
+        "spec": {"selector": {"matchLabels": {"stage": "serve-model"}}, "template": template},
+    }
+    for patch in patches(ROOT / folder):
+        deployment = merged(deployment, patch)
+    return deployment
+
+
+@pytest.mark.parametrize("folder", CLUSTERS)
+def test_the_deployment_with_what_is_patched_in_is_valid_and_has_all_of_it(folder: str, tmp_path: Path) -> None:
+    deployment = patched(folder)
+    done = validate([deployment], tmp_path)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert [fault for patch in patches(ROOT / folder) for fault in missing(patch, deployment)] == []
+    (container,) = deployment["spec"]["template"]["spec"]["containers"]
+    assert container["securityContext"]["readOnlyRootFilesystem"]
+    assert "GIT_TOKEN" in {variable["name"] for variable in container["env"]}
+
+
+def test_on_eks_the_service_has_a_role_and_a_token_of_its_own_and_not_its_accounts() -> None:
+    template = patched("deploy/eks")["spec"]["template"]
+    (container,) = template["spec"]["containers"]
+    assert template["metadata"]["annotations"]["eks.amazonaws.com/skip-containers"] == container["name"]
+    assert template["spec"]["automountServiceAccountToken"] is False
+    environment = {variable["name"]: variable.get("value") for variable in container["env"]}
+    (token,) = (volume for volume in template["spec"]["volumes"] if volume["name"] == "serve-model-token")
+    (source,) = token["projected"]["sources"]
+    trusted = json.loads((ROOT / "deploy/eks/trust-serve-model.json").read_text())
+    assert source["serviceAccountToken"]["audience"] in json.dumps(trusted)
+    assert environment["AWS_ROLE_ARN"].endswith(":role/time-to-dispatch-serve-model")
+    assert environment["AWS_WEB_IDENTITY_TOKEN_FILE"] in [
+        f"{mount['mountPath']}/{source['serviceAccountToken']['path']}" for mount in container["volumeMounts"]
+    ]
+
+
+def test_a_token_of_another_audience_is_found() -> None:
+    deployment = patched("deploy/eks")
+    (token,) = (v for v in deployment["spec"]["template"]["spec"]["volumes"] if v["name"] == "serve-model-token")
+    token["projected"] = {"sources": [{"serviceAccountToken": {"audience": "sts.amazonaws.com", "path": "token"}}]}
+    faults = [fault for patch in patches(ROOT / "deploy/eks") for fault in missing(patch, deployment)]
+    place = ".spec.template.spec.volumes[serve-model-token].projected.sources[0].serviceAccountToken"
+    assert faults == [f"{place}.audience", f"{place}.expirationSeconds"]
+
+
+def test_on_eks_each_account_that_gets_a_role_is_one_that_is_there() -> None:
+    accounts = {item["metadata"]["name"] for _, item in documents("deploy/cluster") if item["kind"] == "ServiceAccount"}
+    kustomization = yaml.safe_load((ROOT / "deploy/eks/kustomization.yaml").read_text())
+    assert {patch["target"]["name"] for patch in kustomization["patches"]} == accounts
+    for patch in kustomization["patches"]:
+        ((operation),) = yaml.safe_load(patch["patch"])
+        assert (operation["op"], operation["path"]) == ("add", "/metadata/annotations")
+        assert set(operation["value"]) == {"eks.amazonaws.com/role-arn"}
 
 
 def test_the_weekly_run_is_half_an_hour_after_fridays_upload_and_again_on_saturday_morning() -> None:
@@ -123,7 +183,7 @@ def test_the_weekly_run_is_half_an_hour_after_fridays_upload_and_again_on_saturd
         assert cronjob["spec"]["timeZone"]
 
 
-def test_the_autoscalers_least_is_what_bodywork_resets_to() -> None:
+def test_the_autoscalers_least_is_what_bodywork_yaml_asks_for() -> None:
     (scaler,) = (item for _, item in documents("deploy/cluster") if item["kind"] == "HorizontalPodAutoscaler")
     assert scaler["spec"]["minReplicas"] == read_project().replicas
 
@@ -181,6 +241,7 @@ def test_the_shim_passes_sigterm_on_to_its_child_and_ends_without_one(
     package = tmp_path / "bodywork/cli"
     package.mkdir(parents=True)
     (package / "cli.py").write_text(FAKE_BODYWORK)
+    (package / "terminal.py").write_text("class console: pass")
     (tmp_path / "bodywork/k8s").mkdir()
     (tmp_path / "bodywork/k8s/__init__.py").write_text("create_job = update_deployment = None")
     (tmp_path / "kubernetes.py").write_text("client = None")
@@ -301,6 +362,18 @@ def test_the_shim_lets_bodywork_start_replicas_and_cut_none_that_the_autoscaler_
         server.shutdown()
     assert ScaledOut.patch["spec"].get("replicas") == asked_for
     assert ScaledOut.patch["spec"]["template"]["metadata"]["labels"]["git-commit-hash"] == "0123456"
+
+
+def test_the_shim_makes_bodywork_keep_a_long_line_of_a_stages_log_whole() -> None:
+    line = "train_model.main - Nothing was promoted: " + "a reason, " * 40 + "the end"
+    code = f"""
+import runpy
+runpy.run_path("{ROOT / 'deploy/bodywork'}", run_name="loaded")
+from bodywork.cli.terminal import print_pod_logs
+print_pod_logs({line!r}, "logs")
+"""
+    command: list[str | Path] = [ROOT / ".venv-bodywork/bin/python", "-c", code]
+    assert line in subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
 
 
 def test_the_shim_makes_bodywork_take_revision_10_for_newer_than_9() -> None:

@@ -12,12 +12,12 @@ import boto3
 import pytest
 from botocore.exceptions import BotoCoreError
 
-from operations.weekly import trained_on
+from local.generate_orders import generate_week, to_csv
 from pipeline.errors import ObjectNotFound, StoreRefused
-from pipeline.names import REJECTED, dataset_key, manifest_key, parse_dataset_key, rejected_manifest_key, spell_version
+from pipeline.names import dataset_key, manifest_key, parse_dataset_key, rejected_manifest_key, spell_version
 from pipeline.registry import Registry
 from pipeline.train_model import run
-from tests.conftest import FRIDAY, NOW, THRESHOLDS, Bucket, free_port
+from tests.conftest import FRIDAY, NEXT_FRIDAY, NEXT_SATURDAY, NOW, THRESHOLDS, Bucket, free_port
 
 POLICIES = Path(__file__).parents[1] / "deploy/iam"
 BUCKET = "time-to-dispatch"
@@ -76,16 +76,13 @@ def test_the_three_roles_together_get_a_model_served(roles: dict[str, Bucket], w
     assert Registry(roles["serve-model"].store).load_champion().manifest.dataset.key == dataset_key(FRIDAY)
 
 
-def test_whoever_is_on_call_moves_the_pointer(roles: dict[str, Bucket], trained_objects: dict[str, bytes]) -> None:
+def test_whoever_is_on_call_rolls_back(roles: dict[str, Bucket], trained_objects: dict[str, bytes]) -> None:
     for key, body in trained_objects.items():
         roles["everything"].put(key, body)
-    registry = Registry(roles["on-call"].store)
-    pointer = registry.read_champion()
-    assert pointer is not None
-    registry.promote(pointer.champion.model_copy(update={"reason": "by hand"}), pointer)
-    moved = registry.read_champion()
-    assert moved is not None
-    assert moved.champion.reason == "by hand"
+    roles["data-engineering"].put(dataset_key(NEXT_FRIDAY), to_csv(generate_week(seed=2)))
+    run(roles["train-model"].store, THRESHOLDS, NEXT_SATURDAY, "abc1234")
+    moved = Registry(roles["on-call"].store).roll_back("by hand", "abc1234")
+    assert (moved.version, moved.previous) == (spell_version(NOW), spell_version(NEXT_SATURDAY))
 
 
 def test_the_weekly_run_sees_which_weeks_were_trained_on(
@@ -96,7 +93,9 @@ def test_the_weekly_run_sees_which_weeks_were_trained_on(
     roles["everything"].put(rejected_manifest_key(version), trained_objects[manifest_key(version)])
     dataset = parse_dataset_key(dataset_key(FRIDAY))
     assert dataset is not None
-    assert trained_on(roles["weekly-run"].store, dataset, REJECTED) == [version]
+    store = roles["weekly-run"].store
+    etag = store.get(dataset.key).etag
+    assert Registry(store).rejected_on(dataset, etag, lambda problem: None) == [version]
 
 
 @pytest.mark.parametrize(

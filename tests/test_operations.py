@@ -23,7 +23,9 @@ from operations.cluster import (
     read_project,
 )
 from operations.service import Replica
+from pipeline.errors import StoreUnreachable
 from pipeline.names import CHAMPION_KEY
+from pipeline.object_store import ObjectStore
 from pipeline.registry_commands import ROLL_REPLICAS
 from tests.conftest import Bucket
 
@@ -76,7 +78,9 @@ def kubectl(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Kubectl:
     folder.mkdir()
     monkeypatch.setenv("PATH", f"{folder}{os.pathsep}{os.environ['PATH']}")
     monkeypatch.setenv("CONTEXT", "here")
+    monkeypatch.setenv("KUBECONFIG", "somebody's")
     kubectl = Kubectl(folder)
+    kubectl.tell("config view --minify --flatten --raw", "current-context: here")
     kubectl.tell("config current-context", "here")
     kubectl.tell("get namespace/", {"status": {"phase": "Active"}})
     kubectl.tell("get deployment/serve-model", deployment())
@@ -130,6 +134,11 @@ def test_no_cluster_but_the_one_that_is_meant_is_touched(
         monkeypatch.setenv("CONTEXT", wanted)
     with pytest.raises(OperationError, match=said):
         check_context(required=required)
+
+
+def test_every_command_goes_to_the_cluster_that_was_checked_whatever_is_current_later(kubectl: Kubectl) -> None:
+    assert check_context(required=True) == "here"
+    assert Path(os.environ["KUBECONFIG"]).read_text() == "current-context: here\n"
 
 
 def test_a_namespace_on_its_way_out_is_refused_and_one_that_is_not_there_is_told(kubectl: Kubectl) -> None:
@@ -249,6 +258,18 @@ def test_a_deployment_with_an_old_or_unready_replica_is_not_rolled_out(change: d
     assert not service.is_rolled_out(deployment(**change))
 
 
+def test_a_replica_that_the_autoscaler_takes_away_meanwhile_is_none_and_one_that_does_not_answer_is_an_error(
+    kubectl: Kubectl,
+) -> None:
+    kubectl.tell("exec -i -n time-to-dispatch b", "", "error: pods b not found")
+    with pytest.raises(OperationError, match="pods b not found"):
+        service.ask_replicas(PROJECT)
+    asked = iter([["a", "b"], ["a"]])
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(service, "ready_pods", lambda project: next(asked))
+        assert [replica.pod for replica in service.ask_replicas(PROJECT)] == ["a"]
+
+
 def test_another_commit_and_a_patch_that_is_gone_are_found_in_the_deployment() -> None:
     found = deployment()
     with pytest.raises(OperationError, match=r"lost what was patched into it: .*containers\[bodywork\]"):
@@ -312,6 +333,12 @@ def test_the_reason_that_bodywork_gives_first_is_the_one_that_is_told(run_bodywo
     assert str(error.value) == "Bodywork ended with exit code 1, 2 replicas go on as they were: first reason"
 
 
+def test_a_model_that_was_promoted_before_the_roll_out_failed_is_told(run_bodywork: Callable[[str], None]) -> None:
+    promoted = "2026-11-21 08:00:00,000 - INFO - train_model.run - Promoted time_to_dispatch_2026 instead of no model."
+    with pytest.raises(OperationError, match="the model that it promoted stays the champion, make rollback takes it"):
+        run_bodywork(f"print({promoted!r}); sys.exit(1)")
+
+
 def test_a_bodywork_that_ends_well_is_no_error(run_bodywork: Callable[[str], None]) -> None:
     run_bodywork("print('done')")
 
@@ -368,11 +395,12 @@ def test_a_second_deployment_waits_for_the_first_ones_training_and_not_for_ever(
 
 
 def test_a_secret_that_bodywork_yaml_names_and_that_is_not_there_is_told_with_the_command(kubectl: Kubectl) -> None:
-    kubectl.tell("get secret/git", "")
-    with pytest.raises(OperationError, match="lacks GIT_TOKEN.*kubectl -n time-to-dispatch create secret generic git"):
+    for namespace in ("time-to-dispatch", "bodywork-deployment-jobs"):
+        kubectl.tell("get secret/git", {"data": {"GIT_TOKEN": "eA=="}})
         deploy._check_secrets(PROJECT)
-    kubectl.tell("get secret/git", {"data": {"GIT_TOKEN": "eA=="}})
-    deploy._check_secrets(PROJECT)
+        kubectl.tell(f"get secret/git -n {namespace}", "")
+        with pytest.raises(OperationError, match=f"lacks GIT_TOKEN.*kubectl -n {namespace} create secret generic git"):
+            deploy._check_secrets(PROJECT)
 
 
 @pytest.fixture
@@ -403,6 +431,19 @@ def test_rollback_moves_no_pointer_where_the_replicas_could_not_follow(
     assert roll_back() == 1
     assert "there is no deployment serve-model" in capsys.readouterr().err
     assert json.loads(two_weeks.get(CHAMPION_KEY))["version"] == NEXT_VERSION
+
+
+def test_rollback_of_which_s3_does_not_say_whether_it_was_done_says_how_to_look(
+    roll_back: Callable[[], int], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def lose_the_answer(*what: object) -> None:
+        raise StoreUnreachable("replacing s3://bucket/models/champion.json: no answer")
+
+    monkeypatch.setattr(ObjectStore, "replace", lose_the_answer)
+    assert roll_back() == 1
+    said = capsys.readouterr().err
+    assert "no answer. It is not known whether the champion was replaced" in said
+    assert " list" in said
 
 
 def test_rollback_that_stops_half_way_says_how_to_go_on(

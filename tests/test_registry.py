@@ -17,7 +17,7 @@ from pipeline.errors import ChampionInvalid, ModelCorrupt, ModelIncompatible, Mo
 from pipeline.manifest import Champion, Manifest
 from pipeline.names import CHAMPION_KEY, manifest_key, model_key, spell_version
 from pipeline.registry import Registry, describe_model
-from tests.conftest import NOW, Bucket
+from tests.conftest import NEXT_SATURDAY, NOW, Bucket
 
 VERSION = spell_version(NOW)
 
@@ -214,3 +214,25 @@ def test_a_first_promotion_after_another_first_one_is_refused(trained_bucket: Bu
     mine = Champion(version=VERSION, previous=None, promoted_at=NOW, reason="mine", git_commit="abc1234")
     with pytest.raises(WriteConflict):
         registry.promote(mine, None)
+
+
+def made_elsewhere(bucket: Bucket, version: str) -> None:
+    record = json.loads(bucket.get(manifest_key(version)))
+    record["libraries"]["scikit_learn"] = "99.0"
+    bucket.put(manifest_key(version), json.dumps(record).encode())
+
+
+def test_where_the_champion_is_of_other_libraries_the_one_before_it_is_served_and_told(two_weeks: Bucket) -> None:
+    told: list[str] = []
+    registry, version = Registry(two_weeks.store), spell_version(NEXT_SATURDAY)
+    assert registry.load_servable(lambda problem: told.append(str(problem))).manifest.version == version
+    assert told == []
+    made_elsewhere(two_weeks, version)
+    assert registry.load_servable(lambda problem: told.append(str(problem))).manifest.version == VERSION
+    assert "made with scikit-learn 99.0" in told[0]
+
+
+def test_a_first_champion_of_other_libraries_is_refused(trained_bucket: Bucket, registry: Registry) -> None:
+    made_elsewhere(trained_bucket, VERSION)
+    with pytest.raises(ModelIncompatible):
+        registry.load_servable(lambda problem: None)

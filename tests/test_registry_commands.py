@@ -6,6 +6,7 @@ import pty
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
 
 import pytest
 
@@ -62,6 +63,17 @@ def test_no_machine_rolls_back_to_a_model_of_neither_its_own_libraries_nor_those
 ) -> None:
     made_by_other_libraries(two_weeks, FIRST)
     assert_refused(two_weeks, capsys, ["rollback"], "made with numpy 1.26.4 (here ")
+
+
+def test_rollback_passes_over_what_is_the_same_model_of_another_deployment(two_weeks: Bucket) -> None:
+    for hour in (1, 2):
+        train(two_weeks.store, THRESHOLDS, NOW + WEEK + timedelta(hours=hour), "def5678")
+    assert champion_of(two_weeks)["previous"] != FIRST
+    last = champion_of(two_weeks)["version"]
+    assert main([two_weeks.name, "rollback"]) == 0
+    assert champion_of(two_weeks)["version"] == FIRST
+    assert main([two_weeks.name, "rollback"]) == 0
+    assert champion_of(two_weeks)["version"] == last
 
 
 def test_a_second_rollback_cancels_the_first(two_weeks: Bucket) -> None:

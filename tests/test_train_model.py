@@ -391,3 +391,23 @@ def test_a_wrong_secret_is_one_clear_line_and_exit_code_1(seaweedfs_bucket: Buck
     code, (error,) = run_stage(main, [seaweedfs_bucket.name], environment)
     assert code == 1
     assert "SignatureDoesNotMatch" in error
+
+
+def test_a_week_that_was_rolled_back_is_trained_on_again_and_not_promoted(
+    trained_bucket: Bucket, caplog: pytest.LogCaptureFixture
+) -> None:
+    train_next_week(trained_bucket, generate_week(seed=2))
+    Registry(trained_bucket.store).roll_back("the estimates are wrong", "abc1234")
+    run(trained_bucket.store, THRESHOLDS, NEXT_SATURDAY + timedelta(hours=1), "fedcba9")
+    again = spell_version(NEXT_SATURDAY + timedelta(hours=1))
+    assert champion_of(trained_bucket).version == VERSION
+    assert manifest_of(trained_bucket, again).dataset.key == dataset_key(NEXT_FRIDAY)
+    assert f"Not promoted: {NEXT_VERSION}, of the same week, was replaced by hand" in caplog.text
+
+
+def test_a_week_that_was_rolled_back_and_mended_is_promoted(trained_bucket: Bucket) -> None:
+    train_next_week(trained_bucket, generate_week(seed=2))
+    Registry(trained_bucket.store).roll_back("the estimates are wrong", "abc1234")
+    trained_bucket.put(dataset_key(NEXT_FRIDAY), to_csv(generate_week(seed=3)))
+    run(trained_bucket.store, THRESHOLDS, NEXT_SATURDAY + timedelta(hours=1), "fedcba9")
+    assert champion_of(trained_bucket).version == spell_version(NEXT_SATURDAY + timedelta(hours=1))
