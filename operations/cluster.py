@@ -1,7 +1,9 @@
 """The commands that this package is made of: kubectl, git and Bodywork, each refusal told in one line."""
 
+import atexit
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -18,9 +20,6 @@ import yaml
 ROOT = Path(__file__).parents[1]
 CONTROLLER_NAMESPACE = "bodywork-deployment-jobs"  # Bodywork's own, fixed in its code
 CALL_SECONDS = 60  # Bodywork's own start takes 30 s on a machine that is busy
-
-
-_KUBECONFIG = tempfile.NamedTemporaryFile("w", prefix="kubeconfig-")  # gone with this process
 
 
 class OperationError(Exception):
@@ -121,9 +120,10 @@ def check_context(required: bool) -> str:
             f"the current context is {current}, CONTEXT says {wanted}: kubectl config use-context {wanted}"
         )
     if required:
-        _KUBECONFIG.write(kubectl("config", "view", "--minify", "--flatten", "--raw"))
-        _KUBECONFIG.flush()
-        os.environ["KUBECONFIG"] = _KUBECONFIG.name
+        folder = Path(tempfile.mkdtemp(prefix="kubeconfig-"))  # nobody else's to read
+        atexit.register(shutil.rmtree, folder)
+        (folder / "config").write_text(kubectl("config", "view", "--minify", "--flatten", "--raw"))
+        os.environ["KUBECONFIG"] = str(folder / "config")
     return current
 
 
