@@ -11,7 +11,9 @@ ROUTE = "/api/v0.1/time_to_dispatch"
 CONNECTIONS = urllib3.PoolManager(
     maxsize=10,  # kept open, and closed when an answer says `Connection: close`
     timeout=urllib3.Timeout(total=1),
-    retries=urllib3.Retry(total=1, status_forcelist=[503], allowed_methods=["POST"], raise_on_status=False),
+    retries=urllib3.Retry(
+        total=1, status_forcelist=[503], allowed_methods=["POST"], raise_on_status=False, retry_after_max=1
+    ),
 )
 
 
@@ -20,9 +22,9 @@ def hours_to_dispatch(service: str, product_code: str, orders_placed: int) -> fl
     order = {"product_code": product_code, "orders_placed": orders_placed}
     try:
         answer = CONNECTIONS.request("POST", service + ROUTE, json=order)
-    except urllib3.exceptions.HTTPError:
+        return float(answer.json()["est_hours_to_dispatch"]) if answer.status == 200 else None
+    except (urllib3.exceptions.HTTPError, KeyError, TypeError, ValueError):  # the last three: it is not of this service
         return None
-    return float(answer.json()["est_hours_to_dispatch"]) if answer.status == 200 else None
 
 
 if __name__ == "__main__":

@@ -122,7 +122,8 @@ def check_context(required: bool) -> str:
     if required:
         folder = Path(tempfile.mkdtemp(prefix="kubeconfig-"))  # nobody else's to read
         atexit.register(shutil.rmtree, folder)
-        (folder / "config").write_text(kubectl("config", "view", "--minify", "--flatten", "--raw"))
+        config = kubectl("config", "view", "--minify", "--flatten", "--raw", f"--context={current}")
+        (folder / "config").write_text(config)
         os.environ["KUBECONFIG"] = str(folder / "config")
     return current
 
@@ -207,5 +208,7 @@ def exit_code(operation: Callable[[], None]) -> int:
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:
-    """An error like others: whoever has something to take back does so, and says how things stand."""
+    """An error like others: whoever has something to take back does so, undisturbed, and says how things stand."""
+    for each in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(each, signal.SIG_IGN)
     raise OperationError(f"interrupted by {signal.Signals(number).name}")

@@ -79,7 +79,7 @@ PLACEHOLDER_ACCOUNT = "111122223333"  # in deploy/eks: AWS's own for examples
 CLEAN_UP_SECONDS = 60  # for Bodywork, once interrupted
 POLL_SECONDS = 2
 _REASON = re.compile(r"(?:ERROR - \S+ - |Deployment failed --> )(.+)")
-_PROMOTED = " - train_model.run - Promoted "
+_PROMOTED = re.compile(r" - train_model\.run - Promoted (\S+)")
 
 
 def main() -> int:
@@ -206,10 +206,11 @@ def _check_secrets(project: Project) -> None:
             found = (get(f"secret/{name}", namespace) or {}).get("data", {})
             absent = sorted(variables - set(found))
             if absent:
+                pairs = " ".join(f'{variable}="${variable}"' for variable in sorted(variables))
                 raise OperationError(
                     f"secret {name} in namespace {namespace} lacks {', '.join(absent)}, which bodywork.yaml names: "
-                    f"printf '{absent[0]}=%s' \"${absent[0]}\" | "
-                    f"kubectl -n {namespace} create secret generic {name} --from-env-file=/dev/stdin"
+                    f"printf '%s\\n' {pairs} | kubectl -n {namespace} create secret generic {name} "
+                    "--from-env-file=/dev/stdin --dry-run=client -o yaml | kubectl apply -f -"
                 )
 
 
@@ -244,7 +245,7 @@ def _run_bodywork(project: Project, url: str, tag: str) -> None:
     """Run the deployment with its log on standard output; what went wrong is told by whoever saw it first."""
     started = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
     good, old = service.replica_set_that_serves(project), service.pods(project)
-    reasons, promoted = [], False
+    interruption = None
     with (
         tempfile.TemporaryDirectory() as folder,  # it clones into the working directory
         subprocess.Popen(
@@ -257,38 +258,43 @@ def _run_bodywork(project: Project, url: str, tag: str) -> None:
             start_new_session=True,  # Ctrl-C reaches it once, from here
         ) as process,
     ):
+        said = []
         try:
             assert process.stdout is not None
             threading.Thread(target=_interrupt_if_replicas_crash, args=(project, old, process), daemon=True).start()
             for line in process.stdout:
-                if line.strip():
-                    print(f"    {line.rstrip()}", flush=True)
-                if found := _REASON.search(line):
-                    reasons.append(found[1].strip())
-                promoted = promoted or _PROMOTED in line
-            code = process.wait()
-        except OperationError as interruption:
-            step(f"{interruption}: taking back what was begun, which takes a minute")
-            _end(process)
-            reasons, code = [str(interruption)], process.returncode
-    if code:
-        undone = service.take_back(project, good, old)
-        told = [*reasons[:1], *warnings_since(project.name, started)[-1:]]
-        if promoted:
-            told.append("the model that it promoted stays the champion, make rollback takes it back")
-        raise OperationError(
-            f"Bodywork ended with exit code {code}, {undone}: {'; '.join(told) or 'its log is above'}"
-        )
+                said.append(_show(line))
+            process.wait()
+        except OperationError as error:
+            step(f"{error}: taking back what was begun, which takes a minute")
+            interruption = str(error)
+            said += [_show(line) for line in _end(process).splitlines()]
+    if not process.returncode and not interruption:
+        return
+    reasons = [found[1].strip() for line in said if (found := _REASON.search(line))]
+    told = [interruption] if interruption else [*reasons[:1], *warnings_since(project.name, started)[-1:]]
+    undone = service.take_back(project, good, old, tag)
+    if promoted := next((found[1] for line in said if (found := _PROMOTED.search(line))), None):
+        told.append(f"{promoted}, which it promoted before, is the champion all the same")
+    raise OperationError(
+        f"Bodywork ended with exit code {process.returncode}, {undone}: {'; '.join(told) or 'its log is above'}"
+    )
 
 
-def _end(process: "subprocess.Popen[str]") -> None:
-    """Let Bodywork take its Job and its roll-out back, as it does when interrupted."""
+def _show(line: str) -> str:
+    if line.strip():
+        print(f"    {line.rstrip()}", flush=True)
+    return line
+
+
+def _end(process: "subprocess.Popen[str]") -> str:
+    """Let Bodywork take its Job and its roll-out back, as it does when interrupted; the rest of what it said."""
     process.send_signal(signal.SIGINT)
     try:
-        process.communicate(timeout=CLEAN_UP_SECONDS)
+        return process.communicate(timeout=CLEAN_UP_SECONDS)[0]
     except subprocess.TimeoutExpired:
         process.kill()
-        process.communicate()
+        return process.communicate()[0]
 
 
 def _interrupt_if_replicas_crash(project: Project, old: set[str], process: "subprocess.Popen[str]") -> None:

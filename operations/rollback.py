@@ -20,7 +20,7 @@ from operations.cluster import (
     read_project,
     step,
 )
-from pipeline.errors import PromotionUnknown, TimeToDispatchError
+from pipeline.errors import PromotionUnknown, TimeToDispatchError, WriteConflict
 from pipeline.object_store import ObjectStore
 from pipeline.registry import Registry
 from pipeline.registry_commands import ROLL_REPLICAS
@@ -66,6 +66,10 @@ def _move_pointer(bucket: str, reason: str) -> tuple[str, str]:
         raise OperationError(
             f"{error}. It is not known whether the champion was replaced; before make rollback again, which would go "
             f"back if it was: python -m pipeline.registry {bucket} list"
+        ) from error
+    except WriteConflict as error:
+        raise OperationError(
+            f"{error}: somebody else replaced the champion meanwhile: python -m pipeline.registry {bucket} list"
         ) from error
     except TimeToDispatchError as error:
         raise OperationError(f"{error}. The champion is as it was") from error

@@ -79,9 +79,9 @@ def prepare(project: Project, folder: Path) -> list[str]:
     faults = _lost(deployment, folder)
     if faults:
         good, old = replica_set_that_serves(project), pods(project)
-        for patch in patches(folder):
-            kubectl("patch", "deployment", project.service, "-n", project.name, "--patch", json.dumps(patch))
         try:
+            for patch in patches(folder):
+                kubectl("patch", "deployment", project.service, "-n", project.name, "--patch", json.dumps(patch))
             wait_for_rollout(project)
         except OperationError as error:
             raise OperationError(
@@ -158,18 +158,19 @@ def replica_set_that_serves(project: Project) -> str | None:
     return f"{project.service}-{hashes.most_common(1)[0][0]}" if hashes else None
 
 
-def take_back(project: Project, good: str | None, old: set[str]) -> str:
+def take_back(project: Project, good: str | None, old: set[str], tag: str | None = None) -> str:
     """Go back to the ReplicaSet that served before, if the Deployment has another; says what was done.
 
-    Bodywork may have gone back by itself, and then nothing is done. Where there was no pod (`old`), none is left.
+    Bodywork may have gone back by itself, and then nothing is done. Where there was no pod (`old`), none is left. What
+    is not of `tag`, if that is given, is another deployment's, and left to it.
     """
     try:
-        return _take_back(project, good, old)
+        return _take_back(project, good, old, tag)
     except OperationError as error:
         return f"the roll-out could not be taken back ({error})"
 
 
-def _take_back(project: Project, good: str | None, old: set[str]) -> str:
+def _take_back(project: Project, good: str | None, old: set[str], tag: str | None) -> str:
     deployment = _settled(project)
     if deployment is None:
         return "there is no service"
@@ -181,6 +182,9 @@ def _take_back(project: Project, good: str | None, old: set[str]) -> str:
         return f"what served before is not known, or gone; {len(ready_pods(project))} replicas are ready"
     revision = _revision(replica_set)
     if revision != _revision(deployment):
+        its_tag = deployment["spec"]["template"]["metadata"].get("labels", {}).get("git-branch")
+        if tag and its_tag != tag:
+            return f"{its_tag} is being rolled out by another deployment, and left to it"
         kubectl(
             "rollout", "undo", f"deployment/{project.service}", "-n", project.name, f"--to-revision={revision}"
         )

@@ -1,8 +1,9 @@
 """What the CronJobs run, in the stage image: the deployed tag again, if there is a week that waits for it.
 
 A run that finds no such week leaves the service alone: a second chance on Saturday neither rolls replicas for nothing
-nor takes back what somebody rolled back on Friday night. A week waits until a training of it was rejected, or was
-promoted and rolled out. And what Bodywork says it deployed is believed when the service answers with it.
+nor takes back what somebody rolled back on Friday night. A week waits until a training of it was rejected, which fails
+each run until it is mended, or was promoted and rolled out. And what Bodywork says it deployed is believed when the
+service answers with it.
 """
 
 import http.client
@@ -20,7 +21,7 @@ from typing import Any
 
 from operations import service
 from operations.cluster import OperationError, Project, bodywork_python, read_project, run
-from pipeline.errors import TimeToDispatchError
+from pipeline.errors import TimeToDispatchError, TrainingRejected
 from pipeline.names import DATASETS, REJECTED, DatasetKey, latest_dataset
 from pipeline.object_store import ObjectStore
 from pipeline.registry import Registry
@@ -67,18 +68,22 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def why_not(store: ObjectStore, newest: DatasetKey, served: Callable[[], set[str]]) -> str | None:
-    """Why the newest week does not wait for a run; None if it does. `served` asks which models answer."""
+    """Why the newest week does not wait for a run; None if it does. `served` asks which models answer.
+
+    TrainingRejected if the gates refused it: such a run fails, as the one before it did, until the week is mended.
+    """
     registry, etag = Registry(store), store.get(newest.key).etag
     accepted = registry.trained_on(newest, etag, _left_out)
     if not accepted:
-        rejected = registry.rejected_on(newest, etag, _left_out)
-        return f"{newest.key} was rejected, see {REJECTED}{rejected[-1]}/" if rejected else None
+        if rejected := registry.rejected_on(newest, etag, _left_out):
+            raise TrainingRejected(f"{newest.key} was rejected, see {REJECTED}{rejected[-1]}/")
+        return None
     pointer = registry.read_champion()
     if pointer and pointer.champion.version in accepted:
         version = pointer.champion.version
         return f"{newest.key} was trained on, {version} is served" if served() == {version} else None
-    replaced = registry.replaced_since(newest, etag, pointer, _left_out)
-    return f"{newest.key} was trained on, and {replaced} was replaced since" if replaced else None
+    taken_out = registry.taken_out(newest, etag, pointer, _left_out)
+    return f"{newest.key} was trained on, and {taken_out} was taken out by hand" if taken_out else None
 
 
 def served(project: Project) -> set[str]:
@@ -98,8 +103,11 @@ def _ask(host: str) -> str:
 def _run_bodywork(url: str, tag: str) -> int:
     """Deploy; a SIGTERM is Bodywork's, which then takes its training back."""
     process = subprocess.Popen(["bodywork", "create", "deployment", url, f"--branch={tag}"])
-    signal.signal(signal.SIGTERM, lambda number, frame: process.send_signal(number))
-    return process.wait()
+    before = signal.signal(signal.SIGTERM, lambda number, frame: process.send_signal(number))
+    try:
+        return process.wait()
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _check(project: Project, store: ObjectStore, newest: DatasetKey, tag: str) -> int:

@@ -150,7 +150,7 @@ def create_api(
 
 
 async def _read_query(request: Request) -> OrderQuery:
-    said = request.headers.get("content-length", "0")
+    said = request.headers.get("content-length", "0").strip()
     if not said.isdecimal() or int(said) > MAX_BODY_BYTES:
         raise _too_large()
     content_type = request.headers.get("content-type", "")

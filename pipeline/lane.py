@@ -80,7 +80,7 @@ def _is_fit(headers: Iterable[tuple[bytes, bytes]]) -> bool:
             if value != b"application/json":
                 return False
             is_json = True
-        elif name == b"content-length" and (len(value) > 5 or int(value) > MAX_BODY_BYTES):
+        elif name == b"content-length" and (len(value) > 9 or int(value) > MAX_BODY_BYTES):
             return False
     return is_json
 

@@ -150,6 +150,9 @@ class Manifest(_Record):
     libraries: Libraries
 
 
+BY_HAND = "by hand:"  # in the reason of a promotion that no training made
+
+
 class Champion(_Record):
     """Which version is served, since when and why."""
 
@@ -158,6 +161,11 @@ class Champion(_Record):
     promoted_at: Moment
     reason: str
     git_commit: str
+
+    @property
+    def is_by_hand(self) -> bool:
+        """Did somebody choose it, by `promote` or `rollback`? Else a training did."""
+        return BY_HAND in self.reason
 
 
 def running_libraries() -> Libraries:

@@ -40,7 +40,7 @@ class ServiceMetrics:
         self.in_flight = Gauge("http_requests_in_flight", "Requests being worked on or waited for.", registry=registry)
         self.shed = Counter("shed_requests", "Requests answered 503: too many were in flight.", registry=registry)
         self.disconnected = Counter(
-            "disconnected_requests", "Requests whose client left before it had sent them.", registry=registry
+            "disconnected_requests", "Requests whose client left before they were answered.", registry=registry
         )
         self.predictions = Counter("predictions", "Estimates given.", ["product_code"], registry=registry)
         self.prediction_hours = Histogram(

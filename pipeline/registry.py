@@ -38,7 +38,7 @@ from pipeline.errors import (
     WriteConflict,
 )
 from pipeline.estimator import TimeToDispatchRegressor
-from pipeline.manifest import Champion, Libraries, Manifest, ModelRecord, running_libraries
+from pipeline.manifest import BY_HAND, Champion, Libraries, Manifest, ModelRecord, running_libraries
 from pipeline.object_store import ObjectStore
 from pipeline.utils import Interrupted
 
@@ -94,15 +94,17 @@ class Registry:
         """The champion; or the one before it, and `problem`, where the champion is of other libraries than run here.
 
         So it is in a replica of a deployment whose successor trained a model by newer libraries, and was taken back.
+        What somebody took out by hand is not served again.
         """
         try:
             return self.load_champion()
         except ModelIncompatible as error:
             pointer = self.read_champion()
-            if pointer is None or pointer.champion.previous is None:
+            if pointer is None or pointer.champion.previous is None or pointer.champion.is_by_hand:
                 raise
+            before = self.load(pointer.champion.previous)
             problem(error)
-            return self.load(pointer.champion.previous)
+            return before
 
     def versions(self) -> Iterator[str]:
         """Every version that can be promoted, if it loads, in the order of their training."""
@@ -143,15 +145,17 @@ class Registry:
         """The same, of those that the gates refused."""
         return self._of(dataset, etag, self.rejected_versions(), self.read_rejected, problem)
 
-    def replaced_since(
+    def taken_out(
         self, dataset: names.DatasetKey, etag: str, pointer: ChampionPointer | None, problem: Problem
     ) -> str | None:
-        """The champion of these very bytes that one of others replaced, by a rollback, say; None if none was.
+        """The champion of these very bytes that somebody took out by hand; None if nobody did.
 
         What was taken out by hand does not come back by itself.
         """
+        if pointer is None or not pointer.champion.is_by_hand:
+            return None
         versions = self.trained_on(dataset, etag, problem)
-        if pointer is None or pointer.champion.version in versions:
+        if pointer.champion.version in versions:
             return None
         promoted = {champion.version for champion in self.champions(problem)}
         return max(promoted & set(versions), default=None)
@@ -272,7 +276,7 @@ class Registry:
     def promote_version(self, version: str, reason: str, git_commit: str) -> Champion:
         """Make a stored version the champion by hand, if it loads; whatever is wrong, nothing is changed."""
         pointer = self.read_champion()
-        return self._move_to(version, pointer, f"promoted by hand: {reason}", git_commit)
+        return self._move_to(version, pointer, f"promoted {BY_HAND} {reason}", git_commit)
 
     def roll_back(self, reason: str, git_commit: str) -> Champion:
         """Make the previous champion the champion again, if it loads; a second time cancels the first.
@@ -282,19 +286,26 @@ class Registry:
         pointer = self.read_champion()
         if pointer is None:
             raise PromotionRefused(f"there is no {names.CHAMPION_KEY}: no model was ever promoted")
-        return self._move_to(self._previous(pointer.champion), pointer, f"rolled back by hand: {reason}", git_commit)
+        return self._move_to(self._previous(pointer.champion), pointer, f"rolled back {BY_HAND} {reason}", git_commit)
 
     def _previous(self, champion: Champion) -> str:
         """The version to go back to: the last one before the champion whose bytes are not the champion's."""
-        served = self.read_manifest(champion.version).model
-        earlier = {kept.version: kept.previous for kept in self.champions(lambda problem: None)}
         version, seen = champion.previous, {champion.version}
+        earlier: dict[str, str | None] = {}
         while version is not None and version not in seen:
-            if self.read_manifest(version).model != served:
+            if not self._are_the_same(version, champion.version):
                 return version
+            earlier = earlier or {kept.version: kept.previous for kept in self.champions(lambda problem: None)}
             seen.add(version)
             version = earlier.get(version)
         raise PromotionRefused(f"{champion.version} is the first champion: there is no other model to go back to")
+
+    def _are_the_same(self, version: str, other: str) -> bool:
+        """Are two versions the same bytes? Of what cannot be read, that is not said."""
+        try:
+            return self.read_manifest(version).model == self.read_manifest(other).model
+        except ModelError:
+            return False
 
     def _move_to(self, version: str, pointer: ChampionPointer | None, reason: str, git_commit: str) -> Champion:
         if pointer and pointer.champion.version == version:

@@ -6,9 +6,11 @@ Both lean on uvicorn's inside (its version is pinned, and tests hold it to what 
 import logging
 import signal
 import socket
+import sys
 import time
 from types import FrameType
 
+import httptools
 import uvicorn
 from starlette.types import ASGIApp
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
@@ -18,41 +20,94 @@ from pipeline.api import Lifecycle
 KEEP_ALIVE_SECONDS = 75  # above the 60 s idle time-out of an AWS load balancer, so that it closes first
 IN_FLIGHT_SECONDS = 10  # what is in flight when the drain ends may take this much longer
 CLIENT_SECONDS = 10  # to send a whole request, or to take an answer
-MAX_HEAD_BYTES = 64 * 1024  # of a request's line and headers, and what frames its body; the parser knows no limit
+MAX_HEAD_BYTES = 16 * 1024  # of a request's line and headers, and what frames its body; the parser knows no limit
+MAX_HEADERS = 100  # short ones take 20 times their bytes
 TICKS_A_SECOND = 10  # uvicorn's
 
 log = logging.getLogger(__name__)
 
 
 class BoundedProtocol(HttpToolsProtocol):
-    """uvicorn's protocol, which drops a client that sends headers, or what comes after a body, without end."""
+    """uvicorn's protocol, which drops a client that sends headers without end, and knows HTTP/1.1 only."""
 
-    _bytes_beside_body = 0  # of the request at hand
+    _read = b""  # the bytes at hand
+    _beside_body = 0  # how many bytes of the request at hand were no body
 
     def data_received(self, data: bytes) -> None:
-        """Parse what came; 64 KiB that are no body are enough."""
-        self._bytes_beside_body += len(data)
+        """Parse what came; a client whose head is too large is dropped."""
+        self._read = data
+        self._beside_body += len(data)
         super().data_received(data)
-        if self._bytes_beside_body > MAX_HEAD_BYTES:
+        cycle = self.cycle
+        if cycle is not None and cycle.scope is self.scope and not cycle.more_body:  # nothing is due
+            self._beside_body = 0
+        elif self._beside_body > MAX_HEAD_BYTES or len(self.headers or ()) > MAX_HEADERS:
             self.transport.abort()
 
     def on_body(self, body: bytes) -> None:
         """Take a piece of the body, which has a bound of its own."""
-        self._bytes_beside_body -= len(body)
+        self._beside_body -= len(body)
         super().on_body(body)
 
-    def on_message_complete(self) -> None:
-        """End a request, answered already or not."""
-        self._bytes_beside_body = 0
-        super().on_message_complete()
+    def _unsupported_upgrade_warning(self) -> None:
+        """Go on in HTTP/1.1, as if `Upgrade` had not been there: Java's clients ask for h2c with each first request.
+
+        The parser takes what follows for the other protocol. So another parser gets the head again, without that wish,
+        and then what follows: a body, and later requests.
+        """
+        upgrade = sys.exc_info()[1]
+        assert upgrade is not None
+        rest = self._read[upgrade.args[0] :]
+        kept = [header for header in self.headers if header[0] not in (b"upgrade", b"connection", b"http2-settings")]
+        lines = [f"{self.scope['method']} / HTTP/1.1".encode(), *(b": ".join(header) for header in kept), b"", b""]
+        self.parser = httptools.HttpRequestParser(_Resumed(self))
+        self.parser.set_dangerous_leniencies(lenient_data_after_close=True)
+        self.cycle.more_body = True
+        try:
+            self.parser.feed_data(b"\r\n".join(lines))
+            self.parser.feed_data(rest)
+        except httptools.HttpParserUpgrade:
+            self._read = rest
+            self._unsupported_upgrade_warning()
+        except httptools.HttpParserError:
+            self.send_400_response("Invalid HTTP request received.")
 
     def keeps_us_waiting(self) -> bool:
         """Is the rest of a request due, or room for the rest of an answer? uvicorn itself would wait for ever."""
+        if self.transport.is_closing() or self.transport.get_write_buffer_size():
+            return True
         if self.cycle is None:  # no request yet
             return True  # type: ignore[unreachable] # uvicorn's type leaves out the None that it starts with
         if self.cycle.response_complete:
             return self.timeout_keep_alive_task is None  # armed between two requests only
         return self.cycle.more_body or self.flow.write_paused
+
+
+class _Resumed:
+    """What a parser calls that is given a head again: all of the protocol, but for that head."""
+
+    def __init__(self, protocol: BoundedProtocol) -> None:
+        self._protocol = protocol
+        self._is_again = True
+        self.on_body = protocol.on_body
+        self.on_message_complete = protocol.on_message_complete
+
+    def on_message_begin(self) -> None:
+        if not self._is_again:
+            self._protocol.on_message_begin()
+
+    def on_url(self, url: bytes) -> None:
+        if not self._is_again:
+            self._protocol.on_url(url)
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        if not self._is_again:
+            self._protocol.on_header(name, value)
+
+    def on_headers_complete(self) -> None:
+        if not self._is_again:
+            self._protocol.on_headers_complete()
+        self._is_again = False
 
 
 class DrainingServer(uvicorn.Server):

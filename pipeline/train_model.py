@@ -66,7 +66,8 @@ class Incumbent:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Train once; 0 if the new model was stored and promoted, 1 if not: then the old champion is served on.
 
-    1, too, if S3 did not say whether it took the promotion.
+    1, too, if S3 did not say whether it took the promotion; 0, too, if the model was stored and not promoted, because
+    somebody took its week out by hand.
     """
     args = _parse(arguments)
     configure_logger(args.log_format)
@@ -86,7 +87,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def run(store: ObjectStore, thresholds: Thresholds, now: datetime, git_commit: str) -> None:
-    """Train on the newest dataset as of `now` and promote the model; a TimeToDispatchError says that nothing was."""
+    """Train on the newest dataset as of `now`, and promote the model unless its week was taken out by hand.
+
+    A TimeToDispatchError says that nothing was promoted.
+    """
     registry = Registry(store)
     incumbent = _read_incumbent(registry)
     week = _gather(store, now)
@@ -131,15 +135,15 @@ def run(store: ObjectStore, thresholds: Thresholds, now: datetime, git_commit: s
         )
         if any(verdict.outcome == "reject" for verdict in verdicts):
             _reject(registry, manifest, evidence)
-        replaced = registry.replaced_since(week.dataset, week.record.etag, incumbent.pointer, _left_out)
+        taken_out = registry.taken_out(week.dataset, week.record.etag, incumbent.pointer, _left_out)
         if version is None:
             version = registry.store(estimator, manifest, lambda named: render_report(named, evidence))  # noqa: B023
             registry.load(version)
             log.info("Stored %s, read it back and verified it.", version)
-        if replaced:
+        if taken_out:
             log.warning(
-                "Not promoted: %s, of the same week, was replaced by hand. The registry's command `promote %s` would.",
-                replaced, version,
+                "Not promoted: %s, of the same week, was taken out by hand. The registry's command `promote %s` would.",
+                taken_out, version,
             )  # fmt: skip
             return
         champion = Champion(

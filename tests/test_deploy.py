@@ -242,6 +242,7 @@ def test_the_shim_passes_sigterm_on_to_its_child_and_ends_without_one(
     package.mkdir(parents=True)
     (package / "cli.py").write_text(FAKE_BODYWORK)
     (package / "terminal.py").write_text("class console: pass")
+    (tmp_path / "bodywork/workflow_execution.py").touch()
     (tmp_path / "bodywork/k8s").mkdir()
     (tmp_path / "bodywork/k8s/__init__.py").write_text("create_job = update_deployment = None")
     (tmp_path / "kubernetes.py").write_text("client = None")

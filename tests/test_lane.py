@@ -24,6 +24,7 @@ from pipeline.traffic import Traffic
 
 PRODUCTS = ("SKU001", "SKU003", "SKU-OF-NOBODY", "", "SKU001\0", "\u212a")
 PAUSE = 0.005  # seconds between the pieces of a request, for the server to read the one before
+UPGRADE = ["Connection: Upgrade, HTTP2-Settings", "Upgrade: h2c", "HTTP2-Settings: AAEAAEAAAAIAAAAA"]
 LAST = "GET /livez HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"  # so that all is read which comes before it
 
 
@@ -125,15 +126,22 @@ content_types = st.sampled_from(
 targets = st.sampled_from(
     [ROUTE] * 10 + [ROUTE + "?x=1", ROUTE + "/", ROUTE.replace("time", "%74ime"), "/livez", "/nowhere", "*"]
 )
+blanks = st.sampled_from([""] * 9 + [" ", "\t "])
 versions = st.sampled_from(["1.1"] * 10 + ["1.0"])
 lies = st.sampled_from([0] * 20 + [-1, 1, 5])  # of a body's length; what follows is taken for the rest
 methods = st.sampled_from(["POST"] * 10 + ["GET", "HEAD", "PUT", "OPTIONS", "BREW"])
 
 
 @st.composite
-def requests(draw: st.DrawFn) -> list[bytes]:
-    """One request's pieces: whole, in two pieces, chunked, or not as long as it says."""
+def requests(draw: st.DrawFn, honest: bool = False) -> list[bytes]:
+    """One request's pieces: whole, in two pieces, chunked, or not as long as it says, and then short and in one.
+
+    What comes after a body that is not as long as it says is nonsense. uvicorn refuses it when it reads it, be the
+    answers before it written or not: which it is depends on the time between two reads, so there must be one.
+    """
     body, content_type = draw(bodies), draw(content_types)
+    honest = honest or len(body) > 1_000
+    lie = 0 if honest else draw(lies)
     lines = [f"{draw(methods)} {draw(targets)} HTTP/{draw(versions)}", "Host: x"]
     if content_type is not None:
         lines.append(f"Content-Type: {content_type}")
@@ -141,15 +149,19 @@ def requests(draw: st.DrawFn) -> list[bytes]:
         lines.append(f"Content-Type: {draw(content_types)}")
     if draw(st.integers(0, 9)) == 0:
         lines.append("Expect: 100-continue")
+    if draw(st.integers(0, 9)) == 0:
+        lines += UPGRADE
     if draw(st.integers(0, 4)) == 0:
         at = draw(st.integers(0, len(body)))
         chunks = [chunk for chunk in (body[:at], body[at:]) if chunk]
         body = b"".join(b"%x\r\n%b\r\n" % (len(chunk), chunk) for chunk in chunks) + b"0\r\n\r\n"
         lines.append("Transfer-Encoding: chunked")
-    elif draw(st.integers(0, 19)):
-        lines.append(f"Content-Length: {max(len(body) + draw(lies), 0)}")
+    elif honest or draw(st.integers(0, 19)):
+        lines.append(f"Content-Length: {max(len(body) + lie, 0)}{draw(blanks)}")
+    else:
+        lie = len(body)
     head = "\r\n".join([*lines, "", ""]).encode()
-    if draw(st.integers(0, 4)) == 0:
+    if not lie and draw(st.integers(0, 4)) == 0:
         at = draw(st.integers(0, len(body)))
         return [head + body[:at], body[at:]]
     return [head + body]
@@ -178,7 +190,7 @@ def test_a_body_that_is_valid_so_far_is_judged_when_all_of_it_is_there(pair: Pai
 
 
 @settings(max_examples=30)
-@given(several=st.lists(requests(), min_size=2, max_size=5))
+@given(several=st.lists(requests(honest=True), min_size=2, max_size=5))
 def test_lane_and_fastapi_give_the_same_answers_to_pipelined_requests(pair: Pair, several: list[list[bytes]]) -> None:
     pipelined = b"".join(piece for request in several for piece in request)
     assert_both_say_the_same(pair, [pipelined + LAST.encode()])

@@ -196,6 +196,13 @@ def test_a_roll_out_is_taken_back_to_the_revision_that_served(kubectl: Kubectl) 
     assert undo.endswith("--to-revision=6")
 
 
+def test_the_roll_out_of_another_deployment_is_left_to_it(kubectl: Kubectl) -> None:
+    kubectl.tell("get replicaset/serve-model-good", replica_set(6))
+    said = service.take_back(PROJECT, "serve-model-good", {"a", "b"}, "deploy-ffffffffffff")
+    assert said == f"{TAG} is being rolled out by another deployment, and left to it"
+    assert kubectl.calls("rollout undo") == []
+
+
 def test_what_bodywork_took_back_by_itself_is_left_alone(kubectl: Kubectl) -> None:
     kubectl.tell("get replicaset/serve-model-good", replica_set(7))
     assert service.take_back(PROJECT, "serve-model-good", {"a", "b"}) == "2 replicas go on as they were"
@@ -299,6 +306,7 @@ def handlers_restored() -> Iterator[None]:
         signal.signal(number, handler)
 
 
+PROMOTED = "2026-11-21 08:00:00,000 - INFO - train_model.run - Promoted time_to_dispatch_2026 instead of no model."
 BODYWORK = """#!{python}
 import signal, sys, time
 try:
@@ -334,9 +342,8 @@ def test_the_reason_that_bodywork_gives_first_is_the_one_that_is_told(run_bodywo
 
 
 def test_a_model_that_was_promoted_before_the_roll_out_failed_is_told(run_bodywork: Callable[[str], None]) -> None:
-    promoted = "2026-11-21 08:00:00,000 - INFO - train_model.run - Promoted time_to_dispatch_2026 instead of no model."
-    with pytest.raises(OperationError, match="the model that it promoted stays the champion, make rollback takes it"):
-        run_bodywork(f"print({promoted!r}); sys.exit(1)")
+    with pytest.raises(OperationError, match="time_to_dispatch_2026, which it promoted before, is the champion"):
+        run_bodywork(f"print({PROMOTED!r}); sys.exit(1)")
 
 
 def test_a_bodywork_that_ends_well_is_no_error(run_bodywork: Callable[[str], None]) -> None:
@@ -363,6 +370,20 @@ def test_an_interrupted_deployment_lets_bodywork_take_it_back(
     output = capsys.readouterr()
     assert "interrupted by SIGTERM: taking back what was begun" in output.out
     assert output.err.endswith(", 2 replicas go on as they were: interrupted by SIGTERM\n")
+
+
+@pytest.mark.usefixtures("handlers_restored")
+def test_an_interruption_is_one_though_bodywork_ends_well_and_what_it_says_last_is_heard(
+    run_bodywork: Callable[[str], None], capsys: pytest.CaptureFixture[str]
+) -> None:
+    does = f"""import os
+    try:
+        os.kill({os.getpid()}, signal.SIGTERM); time.sleep(60)
+    except KeyboardInterrupt:
+        print({PROMOTED!r}); sys.exit(0)"""
+    assert exit_code(lambda: run_bodywork(does)) == 1
+    said = capsys.readouterr().err
+    assert "2 replicas go on as they were: interrupted by SIGTERM; time_to_dispatch_2026, which it promoted" in said
 
 
 def test_the_objects_of_an_examples_account_are_refused() -> None:

@@ -232,6 +232,14 @@ def test_where_the_champion_is_of_other_libraries_the_one_before_it_is_served_an
     assert "made with scikit-learn 99.0" in told[0]
 
 
+def test_what_was_taken_out_by_hand_is_not_served_where_the_champion_is_of_other_libraries(two_weeks: Bucket) -> None:
+    registry = Registry(two_weeks.store)
+    registry.roll_back("the estimates are wrong", "abc1234")
+    made_elsewhere(two_weeks, VERSION)
+    with pytest.raises(ModelIncompatible):
+        registry.load_servable(lambda problem: None)
+
+
 def test_a_first_champion_of_other_libraries_is_refused(trained_bucket: Bucket, registry: Registry) -> None:
     made_elsewhere(trained_bucket, VERSION)
     with pytest.raises(ModelIncompatible):

@@ -76,6 +76,16 @@ def test_rollback_passes_over_what_is_the_same_model_of_another_deployment(two_w
     assert champion_of(two_weeks)["version"] == last
 
 
+@pytest.mark.parametrize("damage", [b"{}", None])
+def test_a_champion_whose_manifest_is_no_more_is_rolled_back(two_weeks: Bucket, damage: bytes | None) -> None:
+    if damage:
+        two_weeks.put(manifest_key(SECOND), damage)
+    else:
+        two_weeks.delete(manifest_key(SECOND))
+    assert main([two_weeks.name, "rollback"]) == 0
+    assert champion_of(two_weeks)["version"] == FIRST
+
+
 def test_a_second_rollback_cancels_the_first(two_weeks: Bucket) -> None:
     assert main([two_weeks.name, "rollback"]) == 0
     assert main([two_weeks.name, "rollback"]) == 0

@@ -402,7 +402,7 @@ def test_a_week_that_was_rolled_back_is_trained_on_again_and_not_promoted(
     again = spell_version(NEXT_SATURDAY + timedelta(hours=1))
     assert champion_of(trained_bucket).version == VERSION
     assert manifest_of(trained_bucket, again).dataset.key == dataset_key(NEXT_FRIDAY)
-    assert f"Not promoted: {NEXT_VERSION}, of the same week, was replaced by hand" in caplog.text
+    assert f"Not promoted: {NEXT_VERSION}, of the same week, was taken out by hand" in caplog.text
 
 
 def test_a_week_that_was_rolled_back_and_mended_is_promoted(trained_bucket: Bucket) -> None:

@@ -61,16 +61,25 @@ def test_a_week_whose_model_was_rolled_back_does_not_wait(trained_bucket: Bucket
     run(trained_bucket.store, THRESHOLDS, NEXT_SATURDAY, "abc1234")
     Registry(trained_bucket.store).roll_back("wrong", "abc1234")
     reason = why_not(trained_bucket.store, dataset(dataset_key(NEXT_FRIDAY)), lambda: {VERSION})
-    assert reason == f"{dataset_key(NEXT_FRIDAY)} was trained on, and {spell_version(NEXT_SATURDAY)} was replaced since"
+    taken_out = spell_version(NEXT_SATURDAY)
+    assert reason == f"{dataset_key(NEXT_FRIDAY)} was trained on, and {taken_out} was taken out by hand"
 
 
-def test_a_week_that_was_rejected_does_not_wait(trained_bucket: Bucket) -> None:
+def test_an_older_week_whose_champion_a_training_replaced_waits(trained_bucket: Bucket) -> None:
+    trained_bucket.put(dataset_key(NEXT_FRIDAY), to_csv(generate_week(seed=2)))
+    run(trained_bucket.store, THRESHOLDS, NEXT_SATURDAY, "abc1234")
+    trained_bucket.delete(dataset_key(NEXT_FRIDAY))  # it was wrong, though the gates let it in
+    assert why_not(trained_bucket.store, dataset(dataset_key(FRIDAY)), lambda: {spell_version(NEXT_SATURDAY)}) is None
+
+
+def test_a_week_that_was_rejected_does_not_wait_and_fails_each_run(trained_bucket: Bucket) -> None:
     orders = generate_week(seed=2).assign(hours_to_dispatch=4.0)
     trained_bucket.put(dataset_key(NEXT_FRIDAY), to_csv(orders))
     with pytest.raises(TrainingRejected):
         run(trained_bucket.store, THRESHOLDS, NEXT_SATURDAY, "abc1234")
-    reason = why_not(trained_bucket.store, dataset(dataset_key(NEXT_FRIDAY)), lambda: {VERSION})
-    assert reason == f"{dataset_key(NEXT_FRIDAY)} was rejected, see rejected/{spell_version(NEXT_SATURDAY)}/"
+    said = f"{dataset_key(NEXT_FRIDAY)} was rejected, see rejected/{spell_version(NEXT_SATURDAY)}/"
+    with pytest.raises(TrainingRejected, match=said):
+        why_not(trained_bucket.store, dataset(dataset_key(NEXT_FRIDAY)), lambda: {VERSION})
 
 
 def test_the_same_key_with_other_bytes_is_another_week(trained_bucket: Bucket) -> None:
