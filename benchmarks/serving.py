@@ -14,7 +14,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks.load import HOST, closed_loop, open_loop
+from benchmarks.load import HOST, Outcome, closed_loop, open_loop
 from benchmarks.machine import cores, descriptors, peak_mib, resident_mib
 from local.s3_server import stop
 from pipeline.estimates import ROUTE
@@ -145,6 +145,7 @@ def latencies(subject: Subject) -> dict[str, float]:
     outcome = open_loop(subject.port, requests(), CONNECTIONS, LATENCY_SECONDS, subject.rate / 2)
     if outcome.failures:
         raise SystemExit(f"{subject.name}: {outcome.failures} of {outcome.answers} requests failed at half load")
+    _check_pace(subject, outcome, subject.rate / 2)
     ordered = sorted(outcome.latencies)
     return {f"p{share:g}": ordered[int(len(ordered) * share / 100)] * 1e3 for share in (50, 99, 99.9)}
 
@@ -158,9 +159,17 @@ def soak(subject: Subject, seconds: float) -> tuple[float, int, int]:
     while time.monotonic() < ends:
         outcome = open_loop(subject.port, requests(), CONNECTIONS, min(20.0, seconds), subject.rate * 0.8)
         failures += outcome.failures
+        _check_pace(subject, outcome, subject.rate * 0.8)
     time.sleep(0.5)
     grown = resident_mib(subject.process.pid) - before[0]
     return grown, descriptors(subject.process.pid) - before[1], failures
+
+
+def _check_pace(subject: Subject, outcome: Outcome, rate: float) -> None:
+    """End the run where the load was not what it is said to be: the client's core may be busy otherwise."""
+    reached = outcome.answers / outcome.seconds / rate
+    if reached < 0.95:
+        raise SystemExit(f"{subject.name}: only {reached:.0%} of {rate:,.0f} requests a second were sent")
 
 
 def peak(subject: Subject) -> float:

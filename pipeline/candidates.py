@@ -68,12 +68,21 @@ def choose(among: Mapping[str, TimeToDispatchRegressor], orders: pd.DataFrame, s
     """
     rows = sample(orders, SAMPLE_ROWS, seed)
     with threadpool_limits(1):  # 100,000 rows: 4 s with one thread, 38 s with two beside busy neighbours
-        scores = {name: _score(candidate, rows, seed) for name, candidate in among.items()}
+        return decide({name: _score(candidate, rows, seed) for name, candidate in among.items()})
+
+
+def decide(scores: Mapping[str, CandidateScore]) -> Choice:
+    """The choice by scores that are there; CandidatesFailed when every candidate failed."""
     fitted = {name: score for name, score in scores.items() if score.failure is None}
     if not fitted:
         reasons = "; ".join(f"{name}: {score.failure}" for name, score in scores.items())
         raise CandidatesFailed(f"no candidate could be fitted: {reasons}")
-    return Choice(_simplest_within_one_standard_error(fitted), scores)
+    return Choice(_simplest_within_one_standard_error(fitted), dict(scores))
+
+
+def failed(error: Exception) -> CandidateScore:
+    """The score of a candidate that could not be fitted."""
+    return CandidateScore(rmse_folds=[], failure=f"{type(error).__name__}: {error}")
 
 
 def _score(candidate: TimeToDispatchRegressor, orders: pd.DataFrame, seed: int) -> CandidateScore:
@@ -86,7 +95,7 @@ def _score(candidate: TimeToDispatchRegressor, orders: pd.DataFrame, seed: int) 
                 for fit_rows, test_rows in folds.split(orders, strata(orders))
             ]
     except Exception as error:  # noqa: B902 - whatever one candidate raises, the others are still asked
-        return CandidateScore(rmse_folds=[], failure=f"{type(error).__name__}: {error}")
+        return failed(error)
     return CandidateScore(rmse_folds=errors)
 
 

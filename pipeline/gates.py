@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from pipeline.estimator import Floats
 from pipeline.evaluation import Curve
 from pipeline.manifest import GateName, GateVerdict, Metrics, Outcome
 
@@ -50,7 +51,18 @@ def champion_gate(candidate: Metrics | None, champion: Metrics | None, not_compa
 def behaviour_gate(curves: Sequence[Curve], gate: GateName = "behaviour") -> GateVerdict:
     """Is every estimate on every product's curve one that can be shown to a customer?"""
     reasons = [reason for curve in curves for reason in _misbehaviour(curve)]
-    figures = {"products": len(curves), "points": sum(len(curve.hours) for curve in curves)}
+    finite = [curve for curve in curves if np.isfinite(curve.hours).all()]
+    figures = {
+        "products": len(curves),
+        "points": sum(len(curve.hours) for curve in curves),
+        "lowest_hours": min((float(curve.hours.min()) for curve in finite), default=0.0),
+        "largest_fall_hours": max((float(_falls(curve).max(initial=0.0)) for curve in finite), default=0.0),
+        "fall_tolerance_hours": FALL_TOLERANCE,
+        "highest_of_observed": max(
+            (float(curve.hours.max() / (curve.highest_observed_hours or 1.0)) for curve in finite), default=0.0
+        ),
+        "highest_allowed_of_observed": HIGHEST_HOURS,
+    }
     return GateVerdict(gate=gate, outcome="reject" if reasons else "pass", reasons=reasons, figures=figures)
 
 
@@ -61,7 +73,7 @@ def _misbehaviour(curve: Curve) -> list[str]:
     reasons = []
     if hours.min() < 0:
         reasons.append(f"{code}: {hours.min():.3f} h at {orders[hours.argmin()]:.0f} orders is negative")
-    falls = -np.diff(hours)
+    falls = _falls(curve)
     if falls.size and falls.max() > FALL_TOLERANCE:
         at = int(falls.argmax())
         reasons.append(f"{code}: falls from {hours[at]:.3f} to {hours[at + 1]:.3f} h at {orders[at + 1]:.0f} orders")
@@ -69,6 +81,11 @@ def _misbehaviour(curve: Curve) -> list[str]:
     if hours.max() > limit:
         reasons.append(f"{code}: {hours.max():.3f} h at {orders[hours.argmax()]:.0f} orders is above {limit:.3f} h")
     return reasons
+
+
+def _falls(curve: Curve) -> Floats:
+    """By how many hours each estimate is below the one before it."""
+    return -np.diff(curve.hours)
 
 
 def freshness_gate(age_days: float, max_age_days: float) -> GateVerdict:

@@ -29,11 +29,12 @@ class TrainingWeek:
 
 def weeks(manifests: Sequence[Manifest]) -> list[TrainingWeek]:
     """Put trainings, in the order of their time, beside what later ones measured of them."""
-    seen = defaultdict(list)
+    seen: dict[str, list[SeenError]] = defaultdict(list)
     for manifest in manifests:
         if manifest.champion_version and manifest.production_error:
             found = SeenError(manifest.dataset.key, manifest.production_error.rmse)
-            seen[manifest.champion_version].append(found)
+            if found not in seen[manifest.champion_version]:  # the same orders, in another training
+                seen[manifest.champion_version].append(found)
     return [
         TrainingWeek(
             manifest.version,

@@ -11,6 +11,7 @@ REJECTED = "rejected/"
 CHAMPION_KEY = "models/champion.json"
 HISTORY = "models/history/"
 
+SAME_WEEK = timedelta(days=3)  # uploads closer than this are of one week, the later one a correction
 CLOCK_TOLERANCE = timedelta(hours=1)  # a dataset dated further ahead than this is somebody's mistake
 
 _DATASET_KEY = re.compile(r"datasets/time_to_dispatch_(?P<timestamp>\d[\dTWZ:.,|+-]*)\.csv", re.ASCII)
@@ -68,7 +69,7 @@ def latest_dataset(keys: Iterable[str], now: datetime) -> LatestDataset:
     dated_ahead = [dataset for dataset in datasets if dataset.timestamp - now > CLOCK_TOLERANCE]
     current = datasets[: len(datasets) - len(dated_ahead)]
     newest = current[-1] if current else None
-    earlier = [dataset for dataset in current if newest and dataset.timestamp < newest.timestamp]
+    earlier = [dataset for dataset in current if newest and newest.timestamp - dataset.timestamp >= SAME_WEEK]
     return LatestDataset(newest, earlier[-1] if earlier else None, dated_ahead)
 
 

@@ -38,7 +38,7 @@ class Listed:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command; 0 if it did what it was asked to, 1 if not: then nothing was changed."""
+    """Run one command; 0 if it did what it was asked to, 1 if not: then nothing was changed, or the line says so."""
     args = _parse(arguments)
     try:
         args.run(Registry(ObjectStore.connect(args.bucket)), args)
@@ -47,7 +47,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except KeyboardInterrupt:
-        print("ERROR: stopped by Ctrl-C", file=sys.stderr)
+        print("ERROR: stopped by Ctrl-C; of promote and rollback, list shows whether they were done", file=sys.stderr)
         return 1
     except WriteConflict as error:
         print(f"ERROR: the champion was changed meanwhile, list shows by whom: {error}", file=sys.stderr)

@@ -125,7 +125,7 @@ def _product_rows(manifest: Manifest, evidence: Evidence) -> list[ProductRow]:
     errors = pd.Series(evidence.predicted - evidence.hold_out[HOURS].to_numpy())
     by_product = errors.groupby(evidence.hold_out[PRODUCT].astype(str).to_numpy())
     mae, bias = by_product.apply(lambda part: part.abs().mean()).to_dict(), by_product.mean().to_dict()
-    theirs = _champion_errors(evidence)
+    theirs = _champion_errors(evidence) if manifest.production_error else {}  # of the week it was fitted on: no error
     codes = [*manifest.products, *(code for code in counts_before if code not in manifest.products)]
     rows = [
         ProductRow(

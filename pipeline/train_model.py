@@ -22,12 +22,19 @@ from pipeline.errors import (
     PromotionUnknown,
     TimeToDispatchError,
     TrainingRejected,
-    VersionNotFound,
     WriteConflict,
 )
 from pipeline.evaluation import HOLD_OUT
 from pipeline.manifest import Champion, DatasetRecord, GateVerdict, HoldOut, Manifest, WeekOnWeek, running_libraries
-from pipeline.names import DATASETS, DatasetKey, latest_dataset, rejected_report_key, spell_version
+from pipeline.names import (
+    DATASETS,
+    SAME_WEEK,
+    DatasetKey,
+    latest_dataset,
+    parse_dataset_key,
+    rejected_report_key,
+    spell_version,
+)
 from pipeline.object_store import ObjectStore
 from pipeline.orders import parse_orders
 from pipeline.report import Evidence, render_report
@@ -220,8 +227,6 @@ def _read_incumbent(registry: Registry) -> Incumbent:
         return Incumbent(None, None, "no model was ever promoted")
     try:
         return Incumbent(pointer, registry.load(pointer.champion.version), None)
-    except VersionNotFound:  # a pointer that leads nowhere is not passed over
-        raise
     except ModelError as error:
         return Incumbent(pointer, None, f"it no longer loads: {error}")
 
@@ -233,6 +238,9 @@ def _compare(challenger: Challenger, incumbent: Incumbent, week: Week) -> Compar
     if promised.dataset.sha256 == week.record.sha256:
         log.info("%s was trained on this very week: it is held to what it promised then.", promised.version)
         return compare_by_promise(challenger, promised.hold_out)
+    trained_on = parse_dataset_key(promised.dataset.key)
+    if trained_on and abs(week.dataset.timestamp - trained_on.timestamp) < SAME_WEEK:
+        return Comparison(not_compared=f"it was fitted on another upload of this week, {promised.dataset.key}")
     comparison = compare(challenger, incumbent.model.estimator, week.orders)
     if comparison.production_error:
         log.info(

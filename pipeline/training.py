@@ -6,7 +6,7 @@ import pandas as pd
 from threadpoolctl import threadpool_limits
 
 from pipeline import gates
-from pipeline.candidates import SAMPLE_ROWS, Choice, candidates, choose
+from pipeline.candidates import SAMPLE_ROWS, Choice, candidates, choose, decide, failed
 from pipeline.errors import DatasetInvalid
 from pipeline.estimator import Floats, TimeToDispatchRegressor
 from pipeline.evaluation import HOLD_OUT, curves, measure, product_means, profile, split
@@ -75,14 +75,22 @@ def _challenge(orders: pd.DataFrame, seed: int) -> Challenger:
             f"{orders[PRODUCT].nunique()} products have a single row"
         )
     choice = choose(candidates(seed), fit_rows, seed)
-    model = candidates(seed)[choice.chosen].fit(fit_rows, fit_rows[HOURS].to_numpy())
+    while True:
+        try:
+            model, refit = (
+                candidates(seed)[choice.chosen].fit(rows, rows[HOURS].to_numpy()) for rows in (fit_rows, orders)
+            )
+        except Exception as error:  # noqa: B902 - more rows than a fold may have more products than it can tell apart
+            choice = decide({**choice.scores, choice.chosen: failed(error)})
+        else:
+            break
     predicted = model.predict(hold_out)
     hours = hold_out[HOURS].to_numpy()
     return Challenger(
         seed,
         choice,
         model,
-        refit=candidates(seed)[choice.chosen].fit(orders, orders[HOURS].to_numpy()),
+        refit=refit,
         hold_out=hold_out,
         predicted=predicted,
         metrics=measure(hours, predicted),
@@ -94,17 +102,19 @@ def _challenge(orders: pd.DataFrame, seed: int) -> Challenger:
 def compare(challenger: Challenger, champion: TimeToDispatchRegressor, orders: pd.DataFrame) -> Comparison:
     """Measure both on the same rows, if the hold-out has enough of products that the champion knows."""
     known = orders[orders[PRODUCT].isin(champion.product_codes_)]
+    seen = measure(known[HOURS].to_numpy(), champion.predict(known)) if len(known) >= LEAST_ROWS else None
     both = challenger.hold_out[PRODUCT].isin(champion.product_codes_).to_numpy()
     if both.sum() < LEAST_ROWS:
         return Comparison(
-            not_compared=f"it knows the products of {both.sum()} rows of the hold-out, {LEAST_ROWS} are needed"
+            production_error=seen,
+            not_compared=f"it knows the products of {both.sum()} rows of the hold-out, {LEAST_ROWS} are needed",
         )
     rows = challenger.hold_out[both]
     return Comparison(
         rows=len(rows),
         challenger=measure(rows[HOURS].to_numpy(), challenger.predicted[both]),
         champion=measure(rows[HOURS].to_numpy(), champion.predict(rows)),
-        production_error=measure(known[HOURS].to_numpy(), champion.predict(known)),
+        production_error=seen,
     )
 
 

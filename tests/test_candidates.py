@@ -143,3 +143,17 @@ def test_where_hours_bend_the_boosted_trees_are_chosen_and_never_fall(rows: int)
     for place in range(len(PRODUCTS)):
         at = np.column_stack([np.full(201, place), np.arange(201)])
         assert (np.diff(challenger.refit.predict_encoded(at)) >= 0).all()
+
+
+def test_a_candidate_that_fails_when_all_rows_are_there_is_left_out_too() -> None:
+    """240 products in each fold, the rare ones pooled; 300 in the fit on all rows: more than the trees can tell."""
+    many = [Product(f"SKU{number:03d}", 1.0 + number / 50, 0.05) for number in range(300)]
+    week = pd.concat(
+        [generate_week(seed=1, rows=9_600, products=many[:240]), generate_week(seed=2, rows=720, products=many[240:])]
+    )
+    orders = typed(week)
+    bent = orders.assign(**{HOURS: orders[HOURS] + np.maximum(orders[ORDERS] - 120, 0) ** 2 / 300})
+    assert choose(candidates(SEED), split(bent, SEED)[0], SEED).chosen == "boosted_trees"
+    challenger = challenge(bent, SEED)
+    assert challenger.choice.chosen == "line_per_product"
+    assert "cardinality" in (challenger.choice.scores["boosted_trees"].failure or "")

@@ -19,6 +19,19 @@ def metrics(rmse: float = 1.0, r2: float = 0.95) -> Metrics:
     return Metrics(rmse=rmse, mae=0.8 * rmse, r2=r2)
 
 
+def behaviour(products: int, points: int, lowest: float, fall: float, highest: float) -> dict[str, float]:
+    """The figures of a behaviour gate."""
+    return {
+        "products": products,
+        "points": points,
+        "lowest_hours": lowest,
+        "largest_fall_hours": fall,
+        "fall_tolerance_hours": 1e-9,
+        "highest_of_observed": highest,
+        "highest_allowed_of_observed": 1.25,
+    }
+
+
 def curve(*hours: float, highest: float = 10.0) -> Curve:
     return Curve("SKU001", np.arange(len(hours), dtype=float), np.array(hours), highest)
 
@@ -132,11 +145,22 @@ def test_an_old_dataset_warns_and_then_rejects(age: float, outcome: str) -> None
             lambda: champion_gate(metrics(1.5), None, "why not"),
             *("champion", "warn", ["not compared with a champion: why not"], {}),
         ),
-        (lambda: behaviour_gate([curve(1.0), curve(2.0)]), "behaviour", "pass", [], {"products": 2, "points": 2}),
         (
-            lambda: behaviour_gate([curve(1.0)], "behaviour_of_refit"),
-            *("behaviour_of_refit", "pass", [], {"products": 1, "points": 1}),
+            lambda: behaviour_gate([curve(1.0), curve(2.0, 1.5, 4.0, 3.0)]),
+            *("behaviour", "reject", ["SKU001: falls from 4.000 to 3.000 h at 3 orders"]),
+            behaviour(2, 5, 1.0, 1.0, 0.4),
         ),
+        (
+            lambda: behaviour_gate([curve(2.0, 3.0, highest=4.0), curve(1.0)], "behaviour_of_refit"),
+            *("behaviour_of_refit", "pass", [], behaviour(2, 3, 1.0, 0.0, 0.75)),
+        ),
+        (
+            lambda: behaviour_gate([curve(float("nan")), curve(1.0, highest=0.0)]),
+            *("behaviour", "reject"),
+            ["SKU001: no finite estimate at 0 orders", "SKU001: 1.000 h at 0 orders is above 0.000 h"],
+            behaviour(2, 2, 1.0, 0.0, 1.0),
+        ),
+        (lambda: behaviour_gate([]), "behaviour", "pass", [], behaviour(0, 0, 0.0, 0.0, 0.0)),
         (
             lambda: freshness_gate(31.25, 30.5),
             *("freshness", "reject", ["the newest dataset is 31.2 days old, more than 30.5"]),

@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 
 from pipeline.names import (
     CLOCK_TOLERANCE,
+    SAME_WEEK,
     dataset_key,
     latest_dataset,
     parse_dataset_key,
@@ -15,6 +16,7 @@ from pipeline.names import (
 )
 
 NOW = datetime(2026, 11, 21, 8, 0, tzinfo=UTC)
+SECOND, WEEK = timedelta(seconds=1), timedelta(days=7)
 offsets = st.integers(-14 * 60, 14 * 60).map(lambda minutes: timezone(timedelta(minutes=minutes)))
 moments = st.datetimes(datetime(2000, 1, 1), datetime(2100, 1, 1), timezones=offsets)
 
@@ -106,3 +108,11 @@ def test_a_dataset_dated_more_than_an_hour_ahead_is_passed_over_and_named() -> N
     assert latest.newest is not None
     assert latest.newest.key == within
     assert [dataset.key for dataset in latest.dated_ahead] == [beyond]
+
+
+def test_the_week_before_is_another_week_and_not_an_earlier_upload_of_the_same() -> None:
+    newest, same, other, older = (dataset_key(NOW - ago) for ago in (timedelta(0), SAME_WEEK - SECOND, SAME_WEEK, WEEK))
+    assert latest_dataset([newest, same], NOW).previous is None
+    previous = latest_dataset([newest, same, other, older], NOW).previous
+    assert previous is not None
+    assert previous.key == other

@@ -292,3 +292,15 @@ def assert_refused(bucket: Bucket, capsys: pytest.CaptureFixture[str], command: 
 
 def raise_it(problem: Exception) -> None:
     raise problem
+
+
+def test_history_shows_the_error_of_a_week_once_however_often_it_was_trained_on(
+    two_weeks: Bucket, capsys: pytest.CaptureFixture[str]
+) -> None:
+    two_weeks.put(dataset_key(FRIDAY + 2 * WEEK), to_csv(generate_week(seed=3).assign(hours_to_dispatch=1.0)))
+    for hour in range(2):
+        with pytest.raises(TrainingRejected):
+            train(two_weeks.store, THRESHOLDS, NOW + 2 * WEEK + timedelta(hours=hour), "abc1234")
+    assert main([two_weeks.name, "history", "--json"]) == 0
+    seen = {week["version"]: week["seen"] for week in json.loads(capsys.readouterr().out)["weeks"]}
+    assert [found["dataset"] for found in seen[SECOND]] == [dataset_key(FRIDAY + 2 * WEEK)]

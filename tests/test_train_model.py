@@ -13,7 +13,6 @@ from local.generate_orders import generate_week, to_csv
 from pipeline.errors import (
     ChampionInvalid,
     DatasetInvalid,
-    ModelNotFound,
     NoDataset,
     TrainingRejected,
     WriteConflict,
@@ -245,11 +244,39 @@ def test_a_champion_pointer_that_makes_no_sense_is_left_alone(trained_bucket: Bu
     assert trained_bucket.get(CHAMPION_KEY) == b"{}"
 
 
-def test_a_champion_pointer_that_leads_nowhere_is_left_alone(trained_bucket: Bucket) -> None:
+def test_a_champion_pointer_that_leads_nowhere_is_reported_and_replaced(
+    trained_bucket: Bucket, caplog: pytest.LogCaptureFixture
+) -> None:
     trained_bucket.delete(manifest_key(VERSION))
-    with pytest.raises(ModelNotFound):
-        train_next_week(trained_bucket, generate_week(seed=2))
-    assert champion_of(trained_bucket).version == VERSION
+    train_next_week(trained_bucket, generate_week(seed=2))
+    assert (champion_of(trained_bucket).version, champion_of(trained_bucket).previous) == (NEXT_VERSION, VERSION)
+    assert f"it no longer loads: there is no model {VERSION}" in caplog.text
+
+
+def test_a_corrected_upload_of_the_champions_week_is_not_compared_with_what_was_fitted_on_it(
+    trained_bucket: Bucket, week: pd.DataFrame
+) -> None:
+    corrected = week.assign(hours_to_dispatch=week[HOURS].where(week.index != 0, week[HOURS] + 0.01))
+    trained_bucket.put(dataset_key(FRIDAY + timedelta(hours=1)), to_csv(corrected))
+    run(trained_bucket.store, THRESHOLDS, NEXT_SATURDAY, "def5678")
+    manifest = manifest_of(trained_bucket, NEXT_VERSION)
+    assert champion_of(trained_bucket).version == NEXT_VERSION
+    assert manifest.gates[2].reasons == [
+        f"not compared with a champion: it was fitted on another upload of this week, {dataset_key(FRIDAY)}"
+    ]
+    assert (manifest.production_error, manifest.previous_week) == (None, None)
+
+
+def test_the_error_in_production_is_measured_where_too_few_rows_of_the_hold_out_are_known(
+    trained_bucket: Bucket,
+) -> None:
+    orders = generate_week(seed=2)
+    names = "new-" + orders[PRODUCT]
+    names.iloc[:35] = orders[PRODUCT].iloc[:35]
+    train_next_week(trained_bucket, orders.assign(product_code=names))
+    manifest = manifest_of(trained_bucket, NEXT_VERSION)
+    assert manifest.hold_out.champion is None
+    assert manifest.production_error is not None
 
 
 def test_an_old_dataset_is_not_trained_on_for_ever(trained_bucket: Bucket) -> None:
