@@ -133,11 +133,11 @@ def rate_beside_idle_connections(subject: Subject, turns: int, seconds: float) -
 
 
 def rate_of_a_crowd(subject: Subject, seconds: float) -> float:
-    """Requests a second when far more is asked than can be answered, as a share of the most that it answered."""
+    """Requests a second when far more is asked than can be answered."""
     outcome = closed_loop(subject.port, requests(), CROWD, seconds)
     if outcome.failures:
         raise SystemExit(f"{subject.name}: {outcome.failures} of {outcome.answers} requests failed under a crowd")
-    return outcome.answers / outcome.seconds / subject.rate
+    return outcome.answers / outcome.seconds
 
 
 def latencies(subject: Subject) -> dict[str, float]:

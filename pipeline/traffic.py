@@ -59,7 +59,8 @@ class Traffic:
             self.in_flight -= 1
             if left:
                 self._metrics.disconnected.inc()
-                self.log_request(scope, "left", time.perf_counter() - start)
+                if self._log_requests:
+                    self.log_request(scope, "left", time.perf_counter() - start)
             else:
                 self.note(scope, status, time.perf_counter() - start)
 
@@ -74,13 +75,13 @@ class Traffic:
         self._metrics.count_request(route, scope["method"], status)
         if path == ROUTE and scope["method"] == "POST" and status != 503:
             self._metrics.request_seconds.observe(seconds)
-        self.log_request(scope, status, seconds)
+        if self._log_requests:
+            self.log_request(scope, status, seconds)
 
     def log_request(self, scope: Scope, outcome: int | str, seconds: float) -> None:
-        """Write the request's line, if asked for."""
-        if self._log_requests:
-            address = scope["raw_path"].decode("ascii", "backslashreplace")
-            log.info("%s %.200s: %s in %.3f ms", scope["method"], address, outcome, seconds * 1e3)
+        """Write the request's line."""
+        address = scope["raw_path"].decode("ascii", "backslashreplace")
+        log.info("%s %.200s: %s in %.3f ms", scope["method"], address, outcome, seconds * 1e3)
 
     async def _shed(self, scope: Scope, receive: Receive, send: Send) -> None:
         self._metrics.shed.inc()
