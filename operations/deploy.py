@@ -94,7 +94,7 @@ def _deploy() -> None:
     _wait_for_others(project)
     step(f"applying {folder.relative_to(ROOT)}")
     kubectl("apply", "-k", str(folder))
-    _check_secrets(project)  # once more where the namespaces are new
+    _check_secrets(project)  # again: the namespaces may be new, and the wait was long
     for fault in service.prepare(project, folder):
         step(f"patched into {project.service}: {fault}")
     step(f"Bodywork: {url}, tag {tag}")

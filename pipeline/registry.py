@@ -85,10 +85,7 @@ class Registry:
 
     def load_champion(self) -> LoadedModel:
         """Load the model that is to be served; NoChampion if no model was ever promoted."""
-        pointer = self.read_champion()
-        if pointer is None:
-            raise NoChampion(f"there is no {names.CHAMPION_KEY}: no model was ever promoted, train one first")
-        return self.load(pointer.champion.version)
+        return self.load(self._champion().version)
 
     def load_servable(self, problem: Problem) -> LoadedModel:
         """The champion; or the one before it, and `problem`, where the champion is of other libraries than run here.
@@ -96,15 +93,21 @@ class Registry:
         So it is in a replica of a deployment whose successor trained a model by newer libraries, and was taken back.
         What somebody took out by hand is not served again.
         """
+        champion = self._champion()
         try:
-            return self.load_champion()
+            return self.load(champion.version)
         except ModelIncompatible as error:
-            pointer = self.read_champion()
-            if pointer is None or pointer.champion.previous is None or pointer.champion.is_by_hand:
+            if champion.previous is None or champion.is_by_hand:
                 raise
-            before = self.load(pointer.champion.previous)
+            before = self.load(champion.previous)
             problem(error)
             return before
+
+    def _champion(self) -> Champion:
+        pointer = self.read_champion()
+        if pointer is None:
+            raise NoChampion(f"there is no {names.CHAMPION_KEY}: no model was ever promoted, train one first")
+        return pointer.champion
 
     def versions(self) -> Iterator[str]:
         """Every version that can be promoted, if it loads, in the order of their training."""

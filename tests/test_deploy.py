@@ -285,7 +285,20 @@ print(batch_jobs.monitor_jobs_to_completion([job], polling_freq_seconds=0, wait_
 """
 
 
-class JobInTheMaking(http.server.BaseHTTPRequestHandler):
+class ApiServer(http.server.BaseHTTPRequestHandler):
+    """What the API servers of these tests have in common."""
+
+    def answer(self, content: object) -> None:
+        """Answer with this, as JSON."""
+        body = json.dumps(content).encode()
+        self.send_response(200)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+
+class JobInTheMaking(ApiServer):
     """An API server whose one Job says, each time it is asked, the next of what a real one says in its life."""
 
     def do_GET(self) -> None:  # noqa: N802 - the library's name
@@ -293,12 +306,7 @@ class JobInTheMaking(http.server.BaseHTTPRequestHandler):
         items: list[dict[str, Any]] = [{"metadata": {"name": "train-model-x7"}, "status": {"conditions": []}}]
         if self.path.startswith("/apis/batch/v1/namespaces/time-to-dispatch/jobs"):
             items = [{"metadata": {"name": "train-model"}, "status": self.statuses.pop(0)}]
-        body = json.dumps({"items": items}).encode()
-        self.send_response(200)
-        self.send_header("Content-Type", "application/json")
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
+        self.answer({"items": items})
 
     statuses: ClassVar[list[dict[str, int]]] = [{"active": 1}, {}, {"ready": 0}, {"succeeded": 1}]
 
@@ -325,7 +333,7 @@ k8s.update_deployment(k8s.configure_service_stage_deployment(*stage, replicas=2)
 """
 
 
-class ScaledOut(http.server.BaseHTTPRequestHandler):
+class ScaledOut(ApiServer):
     """An API server with one Deployment, which remembers how it was patched."""
 
     replicas: ClassVar[int]
@@ -335,20 +343,12 @@ class ScaledOut(http.server.BaseHTTPRequestHandler):
         """List the Deployment."""
         template: dict[str, Any] = {"metadata": {}, "spec": {"containers": []}}
         spec = {"replicas": self.replicas, "selector": {}, "template": template}
-        self._answer({"items": [{"metadata": {"name": "serve-model"}, "spec": spec}]})
+        self.answer({"items": [{"metadata": {"name": "serve-model"}, "spec": spec}]})
 
     def do_PATCH(self) -> None:  # noqa: N802 - the library's name
         """Remember it."""
         type(self).patch = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-        self._answer({})
-
-    def _answer(self, content: object) -> None:
-        body = json.dumps(content).encode()
-        self.send_response(200)
-        self.send_header("Content-Type", "application/json")
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
+        self.answer({})
 
 
 @pytest.mark.parametrize(("running", "asked_for"), [(0, 2), (1, 2), (2, None), (6, None)])

@@ -27,10 +27,10 @@ def registry(trained_bucket: Bucket) -> Registry:
     return Registry(trained_bucket.store)
 
 
-def edit_manifest(bucket: Bucket, edit: Callable[[dict[str, Any]], None]) -> None:
-    manifest = json.loads(bucket.get(manifest_key(VERSION)))
+def edit_manifest(bucket: Bucket, edit: Callable[[dict[str, Any]], None], version: str = VERSION) -> None:
+    manifest = json.loads(bucket.get(manifest_key(version)))
     edit(manifest)
-    bucket.put(manifest_key(VERSION), json.dumps(manifest).encode())
+    bucket.put(manifest_key(version), json.dumps(manifest).encode())
 
 
 def replace_model(bucket: Bucket, body: bytes) -> None:
@@ -217,9 +217,7 @@ def test_a_first_promotion_after_another_first_one_is_refused(trained_bucket: Bu
 
 
 def made_elsewhere(bucket: Bucket, version: str) -> None:
-    record = json.loads(bucket.get(manifest_key(version)))
-    record["libraries"]["scikit_learn"] = "99.0"
-    bucket.put(manifest_key(version), json.dumps(record).encode())
+    edit_manifest(bucket, lambda manifest: manifest["libraries"].update(scikit_learn="99.0"), version)
 
 
 def test_where_the_champion_is_of_other_libraries_the_one_before_it_is_served_and_told(two_weeks: Bucket) -> None:
