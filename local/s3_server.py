@@ -38,7 +38,7 @@ class Ports:
     filer: int = 8888
     master: int = 9333
     volume: int = 9340
-    admin: int = 23646
+    admin: int = 9350  # not SeaweedFS's own 23646: GRPC_OFFSET above it, any outgoing connection may be in the way
 
 
 @contextmanager
