@@ -17,7 +17,7 @@ ORDERS = "orders_placed"
 PRODUCT = "product_code"
 COLUMNS = (HOURS, ORDERS, PRODUCT)
 
-MIN_ROWS = 100  # a fifth of them is the hold-out, and 20 rows are the fewest that say anything about an error
+MIN_ROWS = 100  # a fifth of them is held out: 20 rows, or fewer where products have a single one
 MAX_HOURS = 1_000_000  # 114 years: beyond it, squared errors leave what a float can hold, and no order takes that long
 MAX_ORDERS = 1_000_000  # orders in a day; beyond any warehouse, so a number above it is a fault in the data
 

@@ -247,9 +247,15 @@ class Registry:
         return _at_next_free_second(write, manifest.trained_at)
 
     def store_rejected(self, manifest: Manifest, render: Callable[[Manifest], bytes]) -> str:
-        """Store report and manifest of a training that the gates refused, without its model; returns its version."""
+        """Store report and manifest of a training that the gates refused, without its model.
+
+        Its name is the manifest's, or that of the next second which is free here and among the stored versions: a
+        training that lost a race has stored one before it is judged again.
+        """
 
         def write(version: str) -> None:
+            if any(self._store.keys(names.model_key(version))):
+                raise WriteConflict(f"{version} is a stored version")
             named = manifest.model_copy(update={"version": version})
             self._store.put_new(names.rejected_report_key(version), render(named), HTML)
             self._store.put_new(names.rejected_manifest_key(version), _to_json(named), JSON)
@@ -301,7 +307,7 @@ class Registry:
             earlier = earlier or {kept.version: kept.previous for kept in self.champions(lambda problem: None)}
             seen.add(version)
             version = earlier.get(version)
-        raise PromotionRefused(f"{champion.version} is the first champion: there is no other model to go back to")
+        raise PromotionRefused(f"there is no model to go back to: none was the champion before {champion.version}")
 
     def _are_the_same(self, version: str, other: str) -> bool:
         """Are two versions the same bytes? Of what cannot be read, that is not said."""
@@ -342,7 +348,7 @@ class Registry:
     def champions(self, problem: Problem) -> list[Champion]:
         """Every champion there was, from the first to the one that is served.
 
-        A record that cannot be read is left out; `problem` is told why.
+        A record that cannot be read is left out, as a pointer is; `problem` is told why.
         """
         kept = []
         for key in self._store.keys(names.HISTORY):
@@ -350,7 +356,11 @@ class Registry:
                 kept.append(Champion.model_validate_json(self._store.get(key).body))
             except ValidationError as error:
                 problem(ChampionInvalid(f"{key}: {_faults(error)}"))
-        pointer = self.read_champion()
+        try:
+            pointer = self.read_champion()
+        except ChampionInvalid as error:
+            problem(error)
+            pointer = None
         if pointer and pointer.champion not in kept:
             kept.append(pointer.champion)
         return sorted(kept, key=lambda champion: champion.promoted_at)

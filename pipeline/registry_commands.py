@@ -12,7 +12,14 @@ from importlib.util import find_spec
 
 from pydantic_core import to_json
 from pipeline import names
-from pipeline.errors import ModelError, ModelNotFound, PromotionUnknown, TimeToDispatchError, WriteConflict
+from pipeline.errors import (
+    ChampionInvalid,
+    ModelError,
+    ModelNotFound,
+    PromotionUnknown,
+    TimeToDispatchError,
+    WriteConflict,
+)
 from pipeline.history import weeks
 from pipeline.manifest import Champion, Manifest, Metrics
 from pipeline.object_store import ObjectStore
@@ -62,7 +69,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _list(registry: Registry, args: argparse.Namespace) -> None:
-    pointer = registry.read_champion()
+    try:
+        pointer = registry.read_champion()
+    except ChampionInvalid as error:
+        _left_out(error)
+        pointer = None
     champion = pointer.champion if pointer else None
 
     def state(version: str) -> str:

@@ -105,10 +105,7 @@ def run(store: ObjectStore, thresholds: Thresholds, now: datetime, git_commit: s
     _log_challenger(challenger)
     estimator = pickle_model(challenger.refit)
     drift = _compare_weeks(week)
-    earlier = registry.trainings(_left_out, last=REPORTED_TRAININGS)
-    champions = registry.champions(_left_out)
 
-    version = None
     for _ in range(PROMOTION_TRIES):
         comparison = _compare(challenger, incumbent, week)
         verdicts = judge(challenger, comparison, thresholds, week.age_days)
@@ -137,16 +134,15 @@ def run(store: ObjectStore, thresholds: Thresholds, now: datetime, git_commit: s
             model=challenger.refit,
             previous=week.previous,
             champion=incumbent.model.estimator if incumbent.model else None,
-            earlier=earlier,
-            champions=champions,
+            earlier=registry.trainings(_left_out, last=REPORTED_TRAININGS),
+            champions=registry.champions(_left_out),
         )
         if any(verdict.outcome == "reject" for verdict in verdicts):
             _reject(registry, manifest, evidence)
         taken_out = registry.taken_out(week.dataset, week.record.etag, incumbent.pointer, _left_out)
-        if version is None:
-            version = registry.store(estimator, manifest, lambda named: render_report(named, evidence))  # noqa: B023
-            registry.load(version)
-            log.info("Stored %s, read it back and verified it.", version)
+        version = registry.store(estimator, manifest, lambda named: render_report(named, evidence))  # noqa: B023
+        registry.load(version)
+        log.info("Stored %s, read it back and verified it.", version)
         if taken_out:
             log.warning(
                 "Not promoted: %s, of the same week, was taken out by hand. The registry's command `promote %s` would.",
@@ -163,7 +159,7 @@ def run(store: ObjectStore, thresholds: Thresholds, now: datetime, git_commit: s
         try:
             registry.promote(champion, incumbent.pointer)
         except WriteConflict:
-            log.warning("Another training was promoted meanwhile: judging %s again, against the new champion.", version)
+            log.warning("Not promoted: the champion is another one since %s was judged. Judging again.", version)
             incumbent = _read_incumbent(registry)
             continue
         log.info("Promoted %s instead of %s.", version, champion.previous or "no model")

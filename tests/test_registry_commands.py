@@ -129,7 +129,8 @@ def test_a_registry_of_one_has_nothing_to_go_back_to(
         two_weeks.delete(key)
     first = Registry(two_weeks.store).champions(raise_it)[0]
     two_weeks.put(CHAMPION_KEY, first.model_dump_json().encode())
-    assert_refused(two_weeks, capsys, ["rollback"], "is the first champion")
+    complaint = f"there is no model to go back to: none was the champion before {FIRST}"
+    assert_refused(two_weeks, capsys, ["rollback"], complaint)
 
 
 def test_an_empty_registry_has_nothing_to_go_back_to(two_weeks: Bucket, capsys: pytest.CaptureFixture[str]) -> None:
@@ -140,6 +141,21 @@ def test_an_empty_registry_has_nothing_to_go_back_to(two_weeks: Bucket, capsys: 
     assert said(capsys) == []
     assert main([two_weeks.name, "history", "--json"]) == 0
     assert said(capsys) == {"weeks": [], "champions": []}
+
+
+def test_a_damaged_champion_pointer_is_told_and_all_that_can_be_read_is_shown(
+    two_weeks: Bucket, capsys: pytest.CaptureFixture[str]
+) -> None:
+    main([two_weeks.name, "rollback"])
+    two_weeks.put(CHAMPION_KEY, b"{")
+    capsys.readouterr()
+    for command, expected in (("list", SECOND), ("history", FIRST)):
+        assert main([two_weeks.name, command]) == 0
+        output = capsys.readouterr()
+        assert output.err.startswith(f"WARNING: left out: {CHAMPION_KEY}: ")
+        assert expected in output.out
+    assert_refused(two_weeks, capsys, ["rollback"], CHAMPION_KEY)
+    assert_refused(two_weeks, capsys, ["promote", FIRST], CHAMPION_KEY)
 
 
 @pytest.mark.parametrize("broken", ["damaged", "without a model", "with a manifest that is none"])
@@ -168,6 +184,7 @@ def test_a_rejected_version_is_shown_and_not_promoted(two_weeks: Bucket, capsys:
     assert_refused(two_weeks, capsys, ["promote", THIRD], f"there is no model {THIRD}")
 
 
+@pytest.mark.seaweedfs
 def test_of_two_rollbacks_at_once_one_is_done_and_the_other_told(seaweedfs_bucket: Bucket) -> None:
     for number in range(2):
         train_week(seaweedfs_bucket, number)

@@ -1,6 +1,5 @@
 """The stage train_model, over S3's wire protocol."""
 
-import json
 import logging
 from collections.abc import Callable
 from datetime import timedelta
@@ -305,33 +304,37 @@ def test_the_newest_dataset_counts_even_when_it_is_broken(trained_bucket: Bucket
 
 
 class RacingStore(ObjectStore):
-    """A store on which another training promotes each time before this one does."""
+    """A store on which others move the champion pointer to these, one each time before this one does."""
 
-    def __init__(self, bucket: Bucket, races: int) -> None:
+    def __init__(self, bucket: Bucket, winners: list[bytes]) -> None:
         super().__init__(bucket.client, bucket.name)
         self._bucket_seen_by_others = bucket
-        self.races = races
+        self.winners = winners
 
     def replace(self, key: str, body: bytes, content_type: str, etag: str) -> None:
-        if self.races:
-            self.races -= 1
-            theirs = json.loads(self._bucket_seen_by_others.get(key)) | {"reason": f"race {self.races}"}
-            self._bucket_seen_by_others.put(key, json.dumps(theirs).encode())
+        if self.winners:
+            self._bucket_seen_by_others.put(key, self.winners.pop(0))
         super().replace(key, body, content_type, etag)
+
+
+def winners(bucket: Bucket, races: int) -> list[bytes]:
+    """The champion pointer, as others would write it anew."""
+    champion = champion_of(bucket)
+    return [champion.model_copy(update={"reason": f"race {n}"}).model_dump_json().encode() for n in range(races)]
 
 
 @pytest.mark.parametrize("races", [1, 2])
 def test_a_training_that_loses_a_race_judges_again_and_promotes(trained_bucket: Bucket, races: int) -> None:
     trained_bucket.put(dataset_key(NEXT_FRIDAY), to_csv(generate_week(seed=2)))
-    run(RacingStore(trained_bucket, races), THRESHOLDS, NEXT_SATURDAY, "def5678")
-    assert champion_of(trained_bucket).version == NEXT_VERSION
+    run(RacingStore(trained_bucket, winners(trained_bucket, races)), THRESHOLDS, NEXT_SATURDAY, "def5678")
+    assert champion_of(trained_bucket).version == spell_version(NEXT_SATURDAY + timedelta(seconds=races))
 
 
 def test_a_training_that_loses_three_races_gives_up_and_says_so(trained_bucket: Bucket) -> None:
     trained_bucket.put(dataset_key(NEXT_FRIDAY), to_csv(generate_week(seed=2)))
-    with pytest.raises(WriteConflict, match=f"{NEXT_VERSION} is stored, but the champion was replaced 3 times"):
-        run(RacingStore(trained_bucket, 3), THRESHOLDS, NEXT_SATURDAY, "def5678")
-    assert champion_of(trained_bucket).reason == "race 0"
+    with pytest.raises(WriteConflict, match="Z is stored, but the champion was replaced 3 times"):
+        run(RacingStore(trained_bucket, winners(trained_bucket, 3)), THRESHOLDS, NEXT_SATURDAY, "def5678")
+    assert champion_of(trained_bucket).reason == "race 2"
 
 
 def test_a_training_that_loses_against_a_better_champion_is_rejected(trained_bucket: Bucket) -> None:
@@ -346,9 +349,28 @@ def test_a_training_that_loses_against_a_better_champion_is_rejected(trained_buc
                 trained_bucket.put(CHAMPION_KEY, pointer)
             super().put_new(key, body, content_type)
 
-    with pytest.raises(TrainingRejected, match="champion: hold-out RMSE"):
+    rejected = spell_version(NEXT_SATURDAY + timedelta(seconds=1))  # the judgement before it has a version, too
+    with pytest.raises(TrainingRejected, match=f"see rejected/{rejected}/report.html: champion: hold-out RMSE"):
         run(AnotherIsFirst(trained_bucket.client, trained_bucket.name), THRESHOLDS, NEXT_SATURDAY, "def5678")
     assert champion_of(trained_bucket).version == VERSION
+    registry = Registry(trained_bucket.store)
+    assert (list(registry.versions()), list(registry.rejected_versions())) == ([VERSION, NEXT_VERSION], [rejected])
+
+
+def test_a_training_that_lost_a_race_is_compared_with_the_champion_that_won(trained_bucket: Bucket) -> None:
+    first = trained_bucket.get(CHAMPION_KEY)
+    train_next_week(trained_bucket, generate_week(seed=2))
+    second = trained_bucket.get(CHAMPION_KEY)
+    trained_bucket.put(CHAMPION_KEY, first)
+    trained_bucket.put(dataset_key(NEXT_FRIDAY + WEEK), to_csv(generate_week(seed=3)))
+    run(RacingStore(trained_bucket, [second]), THRESHOLDS, NEXT_SATURDAY + WEEK, "def5678")
+    champion = champion_of(trained_bucket)
+    assert champion.previous == NEXT_VERSION
+    manifest, seen = manifest_of(trained_bucket, champion.version), generate_week(seed=3)
+    assert manifest.champion_version == NEXT_VERSION
+    assert manifest.production_error is not None
+    served = Registry(trained_bucket.store).load(NEXT_VERSION).estimator.predict(seen)
+    assert manifest.production_error.rmse == pytest.approx(np.sqrt(np.mean((served - seen[HOURS]) ** 2)))
 
 
 @pytest.mark.parametrize(
