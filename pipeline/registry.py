@@ -255,7 +255,7 @@ class Registry:
 
         def write(version: str) -> None:
             if any(self._store.keys(names.model_key(version))):
-                raise WriteConflict(f"{version} is a stored version")
+                raise WriteConflict
             named = manifest.model_copy(update={"version": version})
             self._store.put_new(names.rejected_report_key(version), render(named), HTML)
             self._store.put_new(names.rejected_manifest_key(version), _to_json(named), JSON)
@@ -299,18 +299,17 @@ class Registry:
 
     def _previous(self, champion: Champion) -> str:
         """The version to go back to: the last one before the champion whose bytes are not the champion's."""
-        version, seen = champion.previous, {champion.version}
-        earlier: dict[str, str | None] = {}
-        while version is not None and version not in seen:
+        if champion.previous is not None and not self._are_the_same(champion.previous, champion.version):
+            return champion.previous
+        for version in dict.fromkeys(kept.version for kept in reversed(self.champions(_pass_over))):
             if not self._are_the_same(version, champion.version):
                 return version
-            earlier = earlier or {kept.version: kept.previous for kept in self.champions(lambda problem: None)}
-            seen.add(version)
-            version = earlier.get(version)
         raise PromotionRefused(f"there is no model to go back to: none was the champion before {champion.version}")
 
     def _are_the_same(self, version: str, other: str) -> bool:
         """Are two versions the same bytes? Of what cannot be read, that is not said."""
+        if version == other:
+            return True
         try:
             return self.read_manifest(version).model == self.read_manifest(other).model
         except ModelError:
@@ -360,10 +359,14 @@ class Registry:
             pointer = self.read_champion()
         except ChampionInvalid as error:
             problem(error)
-            pointer = None
-        if pointer and pointer.champion not in kept:
-            kept.append(pointer.champion)
+        else:
+            if pointer and pointer.champion not in kept:
+                kept.append(pointer.champion)
         return sorted(kept, key=lambda champion: champion.promoted_at)
+
+
+def _pass_over(problem: TimeToDispatchError) -> None:
+    """Go on without what cannot be read."""
 
 
 def describe_model(body: bytes) -> ModelRecord:
@@ -384,7 +387,7 @@ def _unpickle(body: bytes, key: str) -> TimeToDispatchRegressor:
             warnings.simplefilter("error", InconsistentVersionWarning)
             estimator = joblib.load(io.BytesIO(body))
         if isinstance(estimator, TimeToDispatchRegressor):  # one that cannot answer is as good as none
-            estimator.predict_encoded(np.zeros((1, 2)))
+            estimator.predict_encoded(np.zeros((1, 2)))  # pragma: no mutate (whatever it is asked)
     except Exception as error:  # noqa: B902 - a pickle can raise anything; its bytes are those that we stored
         raise ModelCorrupt(f"{key} cannot be unpickled: {type(error).__name__}: {_one_line(error)}") from error
     if not isinstance(estimator, TimeToDispatchRegressor):

@@ -247,6 +247,11 @@ def no_credentials_of_this_machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Pa
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
 
 
+def raise_it(problem: Exception) -> None:
+    """For what is told of each problem, where there must be none."""
+    raise problem
+
+
 def train_week(bucket: Bucket, number: int) -> None:
     """Store the week that comes so many after the first, and train on it the morning after."""
     bucket.put(dataset_key(FRIDAY + number * WEEK), to_csv(generate_week(seed=1 + number)))

@@ -3,6 +3,7 @@
 import io
 import json
 import pickle
+import warnings
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
@@ -10,16 +11,41 @@ from typing import Any
 
 import joblib
 import numpy as np
+import pandas as pd
 import pytest
 from sklearn.linear_model import LinearRegression
 
-from pipeline.errors import ChampionInvalid, ModelCorrupt, ModelIncompatible, ModelNotFound, NoChampion, WriteConflict
-from pipeline.manifest import Champion, Manifest
-from pipeline.names import CHAMPION_KEY, manifest_key, model_key, spell_version
-from pipeline.registry import Registry, describe_model
-from tests.conftest import NEXT_SATURDAY, NOW, Bucket
+from pipeline.errors import (
+    ChampionInvalid,
+    ModelCorrupt,
+    ModelIncompatible,
+    ModelNotFound,
+    NoChampion,
+    PromotionRefused,
+    PromotionUnknown,
+    StoreUnreachable,
+    WriteConflict,
+)
+from pipeline.estimator import TimeToDispatchRegressor
+from pipeline.manifest import BY_HAND, Champion, Manifest
+from pipeline.names import (
+    CHAMPION_KEY,
+    HISTORY,
+    DatasetKey,
+    dataset_key,
+    manifest_key,
+    model_key,
+    parse_dataset_key,
+    rejected_manifest_key,
+    spell_version,
+)
+from pipeline.object_store import ObjectStore
+from pipeline.orders import HOURS
+from pipeline.registry import ChampionPointer, Registry, describe_model
+from tests.conftest import FRIDAY, NEXT_FRIDAY, NEXT_SATURDAY, NOW, Bucket, raise_it
 
 VERSION = spell_version(NOW)
+NEXT_VERSION = spell_version(NEXT_SATURDAY)
 
 
 @pytest.fixture
@@ -47,6 +73,32 @@ def dump(value: object) -> bytes:
 
 def no_report(manifest: Manifest) -> bytes:
     return b""
+
+
+def report(manifest: Manifest) -> bytes:
+    return f"{manifest.version} by {manifest.git_commit}".encode()
+
+
+def reject(registry: Registry, manifest: Manifest, git_commit: str = "abc1234") -> str:
+    return registry.store_rejected(manifest.model_copy(update={"git_commit": git_commit}), report)
+
+
+def store_again(bucket: Bucket, git_commit: str) -> str:
+    """Store the second week's model once more, as another deployment does."""
+    registry = Registry(bucket.store)
+    manifest = registry.read_manifest(NEXT_VERSION).model_copy(update={"git_commit": git_commit})
+    return registry.store(bucket.get(model_key(NEXT_VERSION)), manifest, report)
+
+
+def raise_two_lines() -> None:
+    raise ValueError("one line,\n  and another")
+
+
+class Raising:
+    """A pickle that cannot be loaded."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (raise_two_lines, ())
 
 
 class Malicious:
@@ -77,7 +129,6 @@ def test_an_empty_registry_has_no_champion(bucket: Bucket) -> None:
         b"{}",
         b'{"version": "../../x", "previous": null, "promoted_at": "2026-11-21T08:00:00Z", "reason": "",'
         b' "git_commit": ""}',
-        b'{"version": "time_to_dispatch_2026-11-21T08:00:00Z"}',
         b"\xff\xfe",
         b'{"version": "time_to_dispatch_2026-11-21T08:00:00Z", "previous": null, "reason": "", "git_commit": "",'
         b' "promoted_at": "0001-01-01T00:00:00+14:00"}',
@@ -87,6 +138,16 @@ def test_a_champion_pointer_that_makes_no_sense_is_named(bucket: Bucket, body: b
     bucket.put(CHAMPION_KEY, body)
     with pytest.raises(ChampionInvalid, match="^models/champion.json: [^\n]+$"):
         Registry(bucket.store).load_champion()
+
+
+def test_every_fault_of_a_record_is_named_with_its_field(trained_bucket: Bucket, registry: Registry) -> None:
+    trained_bucket.put(CHAMPION_KEY, b'{"version": "%s", "previous": null, "reason": ""}' % VERSION.encode())
+    said = "models/champion.json: promoted_at: Field required; git_commit: Field required"
+    with pytest.raises(ChampionInvalid, match=f"^{said}$"):
+        registry.read_champion()
+    edit_manifest(trained_bucket, lambda manifest: manifest["libraries"].pop("numpy"))
+    with pytest.raises(ModelCorrupt, match=f"^{manifest_key(VERSION)}: libraries.numpy: Field required$"):
+        registry.read_manifest(VERSION)
 
 
 def test_a_champion_pointer_that_leads_nowhere_is_named(trained_bucket: Bucket, registry: Registry) -> None:
@@ -142,6 +203,7 @@ def test_a_model_of_other_libraries_is_never_unpickled(
     ("body", "problem"),
     [
         (b"no pickle", "cannot be unpickled"),
+        (dump(Raising()), "cannot be unpickled: ValueError: one line, and another$"),
         (dump(LinearRegression()), "holds a LinearRegression, not a TimeToDispatchRegressor"),
     ],
 )
@@ -151,6 +213,49 @@ def test_bytes_that_hold_no_model_of_ours_are_named(
     replace_model(trained_bucket, body)
     with pytest.raises(ModelCorrupt, match=problem):
         registry.load_champion()
+
+
+class Deprecated:
+    """A pickle whose loading warns of something that is no fault of the model."""
+
+    def __init__(self, estimator: TimeToDispatchRegressor) -> None:
+        self.estimator = estimator
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (build_with_a_warning, (self.estimator,))
+
+
+def build_with_a_warning(estimator: TimeToDispatchRegressor) -> TimeToDispatchRegressor:
+    warnings.warn("a library will be another one next year", DeprecationWarning, stacklevel=1)
+    return estimator
+
+
+def test_a_model_is_not_refused_for_a_warning_that_is_none_of_its_versions(
+    trained_bucket: Bucket, registry: Registry
+) -> None:
+    replace_model(trained_bucket, dump(Deprecated(registry.load_champion().estimator)))
+    with pytest.warns(DeprecationWarning, match="another one next year"):
+        assert registry.load_champion().manifest.version == VERSION
+
+
+def test_a_model_of_another_scikit_learn_than_its_manifest_says_is_refused(
+    trained_bucket: Bucket, registry: Registry, week: pd.DataFrame, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    estimator = TimeToDispatchRegressor(LinearRegression()).fit(week, week[HOURS].to_numpy())
+    monkeypatch.setattr("sklearn.base.__version__", "1.0.0")
+    body = dump(estimator)
+    monkeypatch.undo()
+    replace_model(trained_bucket, body)
+    said = "cannot be unpickled: InconsistentVersionWarning: .* from version 1.0.0"
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        with pytest.raises(ModelCorrupt, match=said):
+            registry.load_champion()
+
+
+def test_a_record_is_laid_out_for_people(trained_bucket: Bucket) -> None:
+    body = trained_bucket.get(CHAMPION_KEY).decode()
+    assert body == json.dumps(json.loads(body), indent=2) + "\n"
 
 
 def test_an_unfitted_model_is_as_good_as_none(trained_bucket: Bucket, registry: Registry) -> None:
@@ -181,6 +286,28 @@ def test_a_version_whose_second_is_taken_gets_the_next_free_one(trained_bucket: 
     assert version == spell_version(NOW + timedelta(seconds=2))
     assert registry.read_manifest(version).version == version
     assert before.items() <= trained_bucket.snapshot("models/").items()
+
+
+def test_where_no_second_is_free_the_version_is_not_stored(trained_bucket: Bucket, registry: Registry) -> None:
+    manifest = registry.load_champion().manifest
+    for second in range(60):
+        trained_bucket.put(model_key(spell_version(NOW + timedelta(seconds=second))), b"")
+    said = f"^no version is free in the 60 seconds after {VERSION}$"
+    with pytest.raises(WriteConflict, match=said):
+        registry.store(b"another model", manifest, no_report)
+    with pytest.raises(WriteConflict, match=said):
+        reject(registry, manifest)
+
+
+def test_a_rejected_version_gets_a_second_that_no_stored_version_has(
+    trained_bucket: Bucket, registry: Registry
+) -> None:
+    manifest = registry.load_champion().manifest
+    versions = [reject(registry, manifest, commit) for commit in ("abc1234", "def5678")]
+    assert versions == [spell_version(NOW + timedelta(seconds=seconds)) for seconds in (1, 2)]
+    assert [registry.read_rejected(version).version for version in versions] == versions
+    reports = [trained_bucket.get(f"rejected/{version}/report.html").decode() for version in versions]
+    assert reports == [f"{versions[0]} by abc1234", f"{versions[1]} by def5678"]
 
 
 @pytest.mark.seaweedfs
@@ -242,3 +369,128 @@ def test_a_first_champion_of_other_libraries_is_refused(trained_bucket: Bucket, 
     made_elsewhere(trained_bucket, VERSION)
     with pytest.raises(ModelIncompatible):
         registry.load_servable(lambda problem: None)
+
+
+def week_of(bucket: Bucket, key: str) -> tuple[DatasetKey, str]:
+    """A dataset's parsed key and its ETag."""
+    parsed = parse_dataset_key(key)
+    assert parsed is not None
+    return parsed, bucket.store.get(key).etag
+
+
+def pointer_of(bucket: Bucket) -> ChampionPointer:
+    pointer = Registry(bucket.store).read_champion()
+    assert pointer is not None
+    return pointer
+
+
+def test_an_s3_that_does_not_answer_a_promotion_leaves_it_unknown(trained_bucket: Bucket) -> None:
+    class Silent(ObjectStore):
+        def replace(self, key: str, body: bytes, content_type: str, etag: str) -> None:
+            raise StoreUnreachable("replacing the champion: no answer in time")
+
+    pointer = pointer_of(trained_bucket)
+    with pytest.raises(PromotionUnknown, match="^replacing the champion: no answer in time$"):
+        Registry(Silent(trained_bucket.client, trained_bucket.name)).promote(pointer.champion, pointer)
+
+
+def test_the_trainings_of_a_week_are_those_of_its_very_bytes(two_weeks: Bucket) -> None:
+    registry = Registry(two_weeks.store)
+    trained_at = {VERSION: dataset_key(FRIDAY), NEXT_VERSION: dataset_key(NEXT_FRIDAY)}
+    for version, key in trained_at.items():
+        assert registry.trained_on(*week_of(two_weeks, key), raise_it) == [version]
+        assert registry.rejected_on(*week_of(two_weeks, key), raise_it) == []
+    (first, _), (second, etag) = (week_of(two_weeks, key) for key in trained_at.values())
+    assert registry.trained_on(first, etag, raise_it) == []  # other bytes under the same key
+    assert registry.trained_on(second, "another", raise_it) == []
+
+
+def test_every_training_of_a_week_is_found_in_the_order_of_time(two_weeks: Bucket) -> None:
+    registry = Registry(two_weeks.store)
+    manifest, commits = registry.read_manifest(NEXT_VERSION), ("c1", "c2")
+    stored = [NEXT_VERSION, *(store_again(two_weeks, commit) for commit in commits)]
+    rejected = [reject(registry, manifest, commit) for commit in commits]
+    week = week_of(two_weeks, dataset_key(NEXT_FRIDAY))
+    assert registry.trained_on(*week, raise_it) == stored == sorted(stored)
+    assert registry.rejected_on(*week, raise_it) == rejected == sorted(rejected)
+    damaged: list[str] = []
+    two_weeks.put(manifest_key(stored[0]), b"{}")
+    two_weeks.put(rejected_manifest_key(rejected[0]), b"{}")
+    assert registry.trained_on(*week, lambda problem: damaged.append(str(problem))) == stored[1:]
+    assert registry.rejected_on(*week, lambda problem: damaged.append(str(problem))) == rejected[1:]
+    assert [line.split("/")[:2] for line in damaged] == [["models", stored[0]], ["rejected", rejected[0]]]
+
+
+def test_a_week_dated_up_to_an_hour_ahead_of_its_training_is_found(trained_bucket: Bucket, registry: Registry) -> None:
+    for minutes, found in ((60, [VERSION]), (61, [])):  # by a local clock, say; no training takes what is further ahead
+        ahead = dataset_key(NOW + timedelta(minutes=minutes))
+        trained_bucket.put(ahead, trained_bucket.get(dataset_key(FRIDAY)))
+        edit_manifest(trained_bucket, lambda manifest: manifest["dataset"].update(key=ahead))  # noqa: B023
+        assert registry.trained_on(*week_of(trained_bucket, ahead), raise_it) == found
+
+
+def test_what_was_taken_out_by_hand_is_the_last_champion_of_the_week(two_weeks: Bucket) -> None:
+    registry = Registry(two_weeks.store)
+    week = week_of(two_weeks, dataset_key(NEXT_FRIDAY))
+    assert registry.taken_out(*week, None, raise_it) is None
+    assert registry.taken_out(*week, pointer_of(two_weeks), raise_it) is None  # it is served
+    again, never_served = (store_again(two_weeks, commit) for commit in ("c1", "c2"))
+    registry.promote_version(again, "the same", "abc1234")
+    assert registry.taken_out(*week, pointer_of(two_weeks), raise_it) is None
+    registry.promote_version(VERSION, "the estimates are wrong", "abc1234")
+    assert registry.taken_out(*week, pointer_of(two_weeks), raise_it) == again < never_served
+    first = week_of(two_weeks, dataset_key(FRIDAY))
+    assert registry.taken_out(*first, pointer_of(two_weeks), raise_it) is None
+
+
+def test_what_a_training_replaced_was_not_taken_out(two_weeks: Bucket) -> None:
+    week = week_of(two_weeks, dataset_key(FRIDAY))
+    assert Registry(two_weeks.store).taken_out(*week, pointer_of(two_weeks), raise_it) is None
+
+
+def test_what_of_the_week_was_never_served_was_not_taken_out(two_weeks: Bucket) -> None:
+    registry = Registry(two_weeks.store)
+    registry.roll_back("the estimates are wrong", "abc1234")
+    for key in two_weeks.keys(HISTORY):
+        two_weeks.delete(key)
+    week = week_of(two_weeks, dataset_key(NEXT_FRIDAY))
+    assert registry.taken_out(*week, pointer_of(two_weeks), raise_it) is None
+
+
+def test_what_cannot_be_read_on_the_way_to_what_was_taken_out_is_told(two_weeks: Bucket) -> None:
+    registry = Registry(two_weeks.store)
+    registry.roll_back("the estimates are wrong", "abc1234")
+    damaged = store_again(two_weeks, "c1")
+    two_weeks.put(manifest_key(damaged), b"{}")
+    two_weeks.put(f"{HISTORY}2026-11-22T08:00:00Z-0123456789ab.json", b"{}")
+    told: list[str] = []
+    week = week_of(two_weeks, dataset_key(NEXT_FRIDAY))
+    assert registry.taken_out(*week, pointer_of(two_weeks), lambda problem: told.append(str(problem))) == NEXT_VERSION
+    assert told[0].startswith(f"{manifest_key(damaged)}: version: Field required; ")
+    assert told[1].startswith(f"{HISTORY}2026-11-22T08:00:00Z-0123456789ab.json: version: Field required; ")
+
+
+def test_the_last_trainings_are_those_of_the_last_versions(two_weeks: Bucket) -> None:
+    registry = Registry(two_weeks.store)
+    assert [one.version for one in registry.trainings(raise_it)] == [VERSION, NEXT_VERSION]
+    assert [one.version for one in registry.trainings(raise_it, last=1)] == [NEXT_VERSION]
+
+
+def test_a_rollback_finds_another_model_behind_any_number_of_the_same(two_weeks: Bucket) -> None:
+    registry = Registry(two_weeks.store)
+    again, once_more = (store_again(two_weeks, commit) for commit in ("c1", "c2"))
+    for version in (again, NEXT_VERSION, again, once_more):  # to and fro, by hand
+        registry.promote_version(version, "which is it?", "abc1234")
+    two_weeks.put(f"{HISTORY}2026-11-22T08:00:00Z-0123456789ab.json", b"{}")
+    champion = registry.roll_back("the estimates are wrong", "def5678")
+    assert (champion.version, champion.previous) == (VERSION, once_more)
+    assert (champion.reason, champion.git_commit) == (f"rolled back {BY_HAND} the estimates are wrong", "def5678")
+
+
+def test_a_champion_alone_is_not_rolled_back_whether_its_manifest_can_be_read_or_not(
+    trained_bucket: Bucket, registry: Registry
+) -> None:
+    for manifest in (trained_bucket.get(manifest_key(VERSION)), b"{}"):
+        trained_bucket.put(manifest_key(VERSION), manifest)
+        with pytest.raises(PromotionRefused, match=f"^there is no model to go back to: .* before {VERSION}$"):
+            registry.roll_back("", "")

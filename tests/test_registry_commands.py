@@ -17,7 +17,7 @@ from pipeline.names import CHAMPION_KEY, HISTORY, dataset_key, manifest_key, mod
 from pipeline.registry import Registry
 from pipeline.registry_commands import ROLL_REPLICAS, main
 from pipeline.train_model import run as train
-from tests.conftest import FRIDAY, NOW, THRESHOLDS, WEEK, Bucket, train_week
+from tests.conftest import FRIDAY, NOW, THRESHOLDS, WEEK, Bucket, raise_it, train_week
 
 FIRST, SECOND, THIRD = (f"time_to_dispatch_2026-{day}T08:00:00Z" for day in ("11-21", "11-28", "12-05"))
 
@@ -305,10 +305,6 @@ def assert_refused(bucket: Bucket, capsys: pytest.CaptureFixture[str], command: 
     assert output.err.count("\n") == 1
     assert complaint in output.err
     assert bucket.snapshot("models/") == before
-
-
-def raise_it(problem: Exception) -> None:
-    raise problem
 
 
 def test_history_shows_the_error_of_a_week_once_however_often_it_was_trained_on(

@@ -18,7 +18,7 @@ from operations import service, weekly
 from operations.cluster import ROOT, Project, read_project
 from operations.weekly import why_not
 from pipeline.errors import TrainingRejected
-from pipeline.names import CHAMPION_KEY, DatasetKey, dataset_key, manifest_key, parse_dataset_key, spell_version
+from pipeline.names import CHAMPION_KEY, DatasetKey, dataset_key, parse_dataset_key, spell_version
 from pipeline.registry import Registry
 from pipeline.train_model import run
 from tests.conftest import FRIDAY, NEXT_FRIDAY, NEXT_SATURDAY, NOW, THRESHOLDS, Bucket
@@ -30,10 +30,6 @@ def dataset(key: str) -> DatasetKey:
     found = parse_dataset_key(key)
     assert found is not None
     return found
-
-
-def trained_on(bucket: Bucket, key: str) -> list[str]:
-    return Registry(bucket.store).trained_on(dataset(key), bucket.store.get(key).etag, lambda problem: None)
 
 
 def test_a_week_that_nobody_trained_on_waits(trained_bucket: Bucket) -> None:
@@ -80,25 +76,6 @@ def test_a_week_that_was_rejected_does_not_wait_and_fails_each_run(trained_bucke
     said = f"{dataset_key(NEXT_FRIDAY)} was rejected, see rejected/{spell_version(NEXT_SATURDAY)}/"
     with pytest.raises(TrainingRejected, match=said):
         why_not(trained_bucket.store, dataset(dataset_key(NEXT_FRIDAY)), lambda: {VERSION})
-
-
-def test_the_same_key_with_other_bytes_is_another_week(trained_bucket: Bucket) -> None:
-    trained_bucket.put(dataset_key(FRIDAY), to_csv(generate_week(seed=2)))
-    assert trained_on(trained_bucket, dataset_key(FRIDAY)) == []
-
-
-def test_a_week_dated_a_little_ahead_of_its_training_is_found(trained_bucket: Bucket) -> None:
-    ahead = NOW + timedelta(minutes=30)  # by a local clock, say
-    record = json.loads(trained_bucket.get(manifest_key(VERSION)))
-    trained_bucket.put(dataset_key(ahead), trained_bucket.get(dataset_key(FRIDAY)))
-    record["dataset"]["key"] = dataset_key(ahead)
-    trained_bucket.put(manifest_key(VERSION), json.dumps(record).encode())
-    assert trained_on(trained_bucket, dataset_key(ahead)) == [VERSION]
-
-
-def test_a_manifest_that_makes_no_sense_is_left_out(trained_bucket: Bucket) -> None:
-    trained_bucket.put(manifest_key(VERSION), b"{}")
-    assert trained_on(trained_bucket, dataset_key(FRIDAY)) == []
 
 
 TAG = "deploy-0123456789ab"
