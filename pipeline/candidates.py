@@ -62,7 +62,8 @@ def choose(among: Mapping[str, TimeToDispatchRegressor], orders: pd.DataFrame, s
 
     The choice is the simplest candidate whose mean RMSE is within one standard error of the best one's (Breiman et
     al., Classification and Regression Trees, 1984): folds are noisy, and the simpler model is easier to trust and
-    extrapolates better. A candidate that fails or does not converge is left out, with its reason.
+    extrapolates better. A candidate that fails or does not converge is left out, with its reason. No product is pooled
+    here: `orders` are those of products that are learnt.
 
     Raises CandidatesFailed when none is left.
     """
@@ -100,7 +101,7 @@ def _score(candidate: TimeToDispatchRegressor, orders: pd.DataFrame, seed: int) 
 
 
 def _fold_rmse(candidate: TimeToDispatchRegressor, fit_rows: pd.DataFrame, test_rows: pd.DataFrame) -> float:
-    candidate.fit(fit_rows, fit_rows[HOURS].to_numpy())
+    candidate.fit(fit_rows, fit_rows[HOURS].to_numpy(), pooled=())
     known = test_rows[test_rows[PRODUCT].isin(candidate.product_codes_)]
     return float(root_mean_squared_error(known[HOURS], candidate.predict(known)))
 

@@ -15,11 +15,9 @@ from numpy.typing import NDArray
 from scipy.special import chdtri
 
 from pipeline.evaluation import sample
-from pipeline.manifest import ColumnDrift, DriftVerdict, WeekOnWeek
+from pipeline.manifest import MAJOR_DRIFT, MODERATE_DRIFT, ColumnDrift, DriftVerdict, WeekOnWeek
 from pipeline.orders import HOURS, ORDERS, PRODUCT
 
-MODERATE = 0.1
-MAJOR = 0.25
 CHANCE = 1e-3
 BINS = 10  # of the numeric columns, equally filled by the earlier week
 SAMPLE_ROWS = 100_000  # enough to tell an index of 0.001 from chance
@@ -65,12 +63,17 @@ def compare_weeks(previous: PreviousWeek, orders: pd.DataFrame, seed: int) -> We
 
 
 def _numeric_drift(before: NDArray[np.float64], now: NDArray[np.float64]) -> ColumnDrift:
-    """Bin by the earlier week's deciles; where it has no more values than that, each value is a bin."""
+    """Bin by the earlier week's deciles; where it has no more values than that, each value is a bin.
+
+    A value that so many rows share that it is a decile twice is a bin of its own, apart from what is below it.
+    """
     values = np.unique(before)
     if len(values) <= BINS:
         both = np.unique(np.concatenate([before, now]), return_inverse=True)[1]
         return _drift(both[: len(before)], both[len(before) :])
-    edges = np.unique(np.quantile(before, np.linspace(0, 1, BINS + 1)[1:-1]))
+    deciles = np.quantile(before, np.linspace(0, 1, BINS + 1))
+    shared = deciles[1:][np.diff(deciles) == 0]
+    edges = np.unique(np.concatenate([deciles[1:-1], np.nextafter(shared, -np.inf)]))
     return _drift(np.searchsorted(edges, before), np.searchsorted(edges, now))
 
 
@@ -86,6 +89,6 @@ def _drift(before: NDArray[np.intp], now: NDArray[np.intp]) -> ColumnDrift:
 
 
 def _verdict(psi: float, by_chance: float) -> DriftVerdict:
-    if psi < max(MODERATE, by_chance):
+    if psi < max(MODERATE_DRIFT, by_chance):
         return "stable"
-    return "moderate" if psi < MAJOR else "major"
+    return "moderate" if psi < MAJOR_DRIFT else "major"

@@ -4,6 +4,7 @@ Pickles hold these classes by their import path, so this module must stay import
 It needs numpy and scikit-learn only: `serve_model` runs without pandas.
 """
 
+from collections.abc import Collection
 from typing import TYPE_CHECKING, Self
 
 import numpy as np
@@ -58,21 +59,27 @@ class TimeToDispatchRegressor(RegressorMixin, BaseEstimator):
     product_codes_ : list of str
         The codes seen in fit, sorted; a product's place in it is its index.
     pooled_codes_ : list of str
-        Those with fewer than ENOUGH_ROWS rows. They get one line through the rows of all products together,
-        since that few rows say less about a product than the whole week does.
+        Those that get one line through the rows of all products together, since their own rows are so few that they
+        say less about the product than the whole week does.
     """
 
     def __init__(self, regressor: BaseEstimator) -> None:
         self.regressor = regressor
 
-    def fit(self, X: "pd.DataFrame", y: Floats) -> Self:  # noqa: N803 - scikit-learn's names
-        """Learn the product codes, then fit the regressor and, where a product has too few rows, the pooled line."""
+    def fit(self, X: "pd.DataFrame", y: Floats, pooled: Collection[str] | None = None) -> Self:  # noqa: N803
+        """Learn the product codes, then fit the regressor and, where a product is pooled, the line of all products.
+
+        `pooled` are the codes to pool; without them, those with fewer than ENOUGH_ROWS rows. Whoever fits to a part of
+        a week says which they are in the whole of it, or the part would be fitted in another way than the whole.
+        """
         codes = X["product_code"].astype("category").cat.remove_unused_categories()
         self.product_codes_: list[str] = codes.cat.categories.tolist()
         encoded = np.column_stack([codes.cat.codes, X["orders_placed"]]).astype(np.float64, copy=False)
         hours = np.asarray(y, dtype=np.float64)
         counts = np.bincount(codes.cat.codes, minlength=len(self.product_codes_))
-        self.pooled_ = counts < ENOUGH_ROWS
+        self.pooled_ = (
+            counts < ENOUGH_ROWS if pooled is None else np.array([code in pooled for code in self.product_codes_])
+        )
         self.pooled_codes_ = [code for code, pooled in zip(self.product_codes_, self.pooled_, strict=True) if pooled]
         if self.pooled_.any():
             self.pooled_line_ = rising_line().fit(encoded[:, 1:], hours)

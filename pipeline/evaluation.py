@@ -1,5 +1,6 @@
 """The hold-out, and how well a model does on it."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -28,6 +29,17 @@ class Curve:
     highest_observed_hours: float
 
 
+def too_rare(orders: pd.DataFrame) -> list[str]:
+    """The products with too few rows to learn from: they are pooled, and judge no model."""
+    counts = orders[PRODUCT].value_counts()
+    return sorted(str(code) for code in counts.index[(counts > 0) & (counts < ENOUGH_ROWS)])
+
+
+def without(orders: pd.DataFrame, codes: Sequence[str]) -> pd.DataFrame:
+    """The orders of all other products."""
+    return orders[~orders[PRODUCT].isin(codes)] if codes else orders
+
+
 def strata(orders: pd.DataFrame) -> Strata:
     """Labels of shape (n_rows,) to stratify by: the product, or one label for all products with too few rows.
 
@@ -44,13 +56,16 @@ def strata(orders: pd.DataFrame) -> Strata:
 def split(orders: pd.DataFrame, seed: int) -> tuple[pd.DataFrame, pd.DataFrame]:
     """The rows to fit on and the rows to hold out, stratified by product.
 
-    No product is in the hold-out alone: a fit that never saw it could not be measured on it.
+    The rows of products that are too rare are all to fit on: their estimates are not their own, so they say nothing
+    about how well the other products were learnt.
     """
-    fit_rows, hold_out = train_test_split(orders, test_size=HOLD_OUT, random_state=seed, stratify=strata(orders))
-    unseen = ~hold_out[PRODUCT].isin(fit_rows[PRODUCT].unique())
-    if unseen.any():
-        fit_rows, hold_out = pd.concat([fit_rows, hold_out[unseen]]), hold_out[~unseen]
-    return fit_rows, hold_out
+    rare = too_rare(orders)
+    learnt = without(orders, rare)
+    if learnt.empty:
+        return orders, learnt
+    codes = learnt[PRODUCT].cat.codes
+    fit_rows, hold_out = train_test_split(learnt, test_size=HOLD_OUT, random_state=seed, stratify=codes)
+    return pd.concat([fit_rows, orders[orders[PRODUCT].isin(rare)]]) if rare else fit_rows, hold_out
 
 
 def sample(orders: pd.DataFrame, rows: int, seed: int) -> pd.DataFrame:
@@ -72,6 +87,16 @@ def product_means(fit_rows: pd.DataFrame, rows: pd.DataFrame) -> Floats:
     means = fit_rows.groupby(PRODUCT, observed=False)[HOURS].mean().fillna(fit_rows[HOURS].mean())
     hours: Floats = means.to_numpy()[rows[PRODUCT].cat.codes]
     return hours
+
+
+def pooled_errors(model: TimeToDispatchRegressor, orders: pd.DataFrame) -> dict[str, float]:
+    """By how many hours, in the mean, the pooled fit is off the orders of each product that gets it."""
+    rows = orders[orders[PRODUCT].isin(model.pooled_codes_)]
+    if rows.empty:
+        return {}
+    errors = pd.Series(np.abs(model.predict(rows) - rows[HOURS].to_numpy()))
+    means = errors.groupby(rows[PRODUCT].astype(str).to_numpy()).mean()
+    return {str(code): float(error) for code, error in means.items()}
 
 
 def profile(orders: pd.DataFrame) -> dict[str, ProductProfile]:

@@ -11,6 +11,8 @@ from pipeline.names import parse_version
 
 Outcome = Literal["pass", "warn", "reject"]
 DriftVerdict = Literal["stable", "moderate", "major"]
+MODERATE_DRIFT, MAJOR_DRIFT = 0.1, 0.25  # of the population stability index, unless chance reaches it: pipeline.drift
+DRIFT_SOURCE = "Siddiqi, Credit Risk Scorecards, 2006"
 GateName = Literal["accuracy", "baseline", "champion", "behaviour", "behaviour_of_refit", "freshness"]
 
 
@@ -89,9 +91,10 @@ class HoldOut(_Record):
     seed: int
     candidate: Metrics
     baseline: Metrics
-    rows_champion_knows: int
+    rows_champion_knows: int = Field(description="of products that both learnt")
     candidate_where_champion_knows: Metrics | None
     champion: Metrics | None
+    compared_with: Version | None = Field(None, description="whose the champion's figures are, usually the champion's")
 
 
 class GateVerdict(_Record):
@@ -145,6 +148,7 @@ class Manifest(_Record):
     production_error: Metrics | None = Field(description="the champion's error on all rows of this week it knows")
     promised_error: Metrics | None = Field(None, description="what that champion's own manifest says of its hold-out")
     products: dict[str, ProductProfile]
+    pooled_error: dict[str, float] = Field({}, description="mean hours that the pooled fit is off, by product with it")
     previous_week: WeekOnWeek | None = Field(default=None, description="none if there is none that can be read")
     gates: list[GateVerdict]
     libraries: Libraries

@@ -122,14 +122,14 @@ def candidates_plot(folds: Mapping[str, Sequence[float]]) -> Markup:
 
 
 def history_plot(promised: Sequence[float], seen: Sequence[float | None]) -> Markup:
-    """Training after training: the RMSE that was promised, and the one that was seen a week later."""
+    """Week after week: the RMSE that its model promised, and the one seen of the model that was in production."""
 
     def draw(axes: Axes) -> None:
         weeks = np.arange(1 - len(promised), 1)
         highest = max(*promised, *(one for one in seen if one is not None))
         axes.plot(weeks, promised, color=NEW, marker="o", markersize=3)
         axes.plot(weeks, [np.nan if one is None else one for one in seen], color=OLD, marker="s", markersize=3)
-        axes.set(xlabel="trainings ago", ylabel="RMSE, h", ylim=(0, 1.15 * highest))
+        axes.set(xlabel="weeks ago", ylabel="RMSE, h", ylim=(0, 1.15 * highest))
         axes.set_xticks(np.unique(np.linspace(weeks[0], 0, min(len(weeks), 7)).astype(int)))
 
     return _draw(draw, "Error promised and error seen")

@@ -125,15 +125,18 @@ class Registry:
         """Read the manifest of a version that the gates refused; the errors are those of read_manifest."""
         return self._read_manifest(version, names.rejected_manifest_key)
 
-    def trainings(self, problem: Problem, last: int | None = None) -> list[Manifest]:
-        """The manifests of the `last` trainings or of all, accepted or rejected, in the order of their time.
+    def trainings(self, problem: Problem, since: datetime | None = None) -> list[Manifest]:
+        """The manifests of all trainings, or of those since a moment, accepted or rejected, in the order of their time.
 
         One that cannot be read is left out; `problem` is told why.
         """
+        first = names.spell_version(since) if since else ""
         readers = {version: self.read_rejected for version in self.rejected_versions()}
         readers |= {version: self.read_manifest for version in self.versions()}
         manifests = []
-        for version, read in sorted(readers.items())[-last if last else 0 :]:
+        for version, read in sorted(readers.items()):
+            if version < first:
+                continue
             try:
                 manifests.append(read(version))
             except (ModelError, StoreRefused) as error:
@@ -337,20 +340,26 @@ class Registry:
         """
         try:
             self.load(version)
-        except ModelIncompatible:
+        except ModelIncompatible as incompatible:
             if pointer is None:
                 raise
-            served, wanted = self.read_manifest(pointer.champion.version), self.read_manifest(version)
-            if _library_differences(wanted.libraries, served.libraries):
+            try:
+                served = self.read_manifest(pointer.champion.version)
+            except ModelError:
+                raise incompatible from None
+            if _library_differences(self.read_manifest(version).libraries, served.libraries):
                 raise
 
-    def champions(self, problem: Problem) -> list[Champion]:
-        """Every champion there was, from the first to the one that is served.
+    def champions(self, problem: Problem, since: datetime | None = None) -> list[Champion]:
+        """Every champion there was, or those promoted since a moment, from the first to the one that is served.
 
         A record that cannot be read is left out, as a pointer is; `problem` is told why.
         """
+        first = names.champion_record_key(since, "") if since else ""
         kept = []
         for key in self._store.keys(names.HISTORY):
+            if key < first:
+                continue
             try:
                 kept.append(Champion.model_validate_json(self._store.get(key).body))
             except ValidationError as error:

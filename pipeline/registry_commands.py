@@ -6,11 +6,12 @@ Every command takes --json. What is refused ends in one line and exit code 1, wi
 import argparse
 import os
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 
 from pydantic_core import to_json
+
 from pipeline import names
 from pipeline.errors import (
     ChampionInvalid,
@@ -20,13 +21,15 @@ from pipeline.errors import (
     TimeToDispatchError,
     WriteConflict,
 )
-from pipeline.history import weeks
-from pipeline.manifest import Champion, Manifest, Metrics
+from pipeline.history import Seen, weeks
+from pipeline.manifest import DRIFT_SOURCE, MAJOR_DRIFT, MODERATE_DRIFT, Champion, ColumnDrift, Manifest, Metrics
 from pipeline.object_store import ObjectStore
 from pipeline.registry import Registry
-from pipeline.utils import checked_out_commit
+from pipeline.utils import checked_out_commit, printable
 
 ROLL_REPLICAS = "kubectl --namespace time-to-dispatch rollout restart deployment/serve-model"
+
+NO_REASON = "no reason given"
 
 Rows = Sequence[Sequence[str]]
 
@@ -54,18 +57,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except KeyboardInterrupt:
-        print("ERROR: stopped by Ctrl-C; of promote and rollback, list shows whether they were done", file=sys.stderr)
-        return 1
+        return _refuse("stopped by Ctrl-C; of promote and rollback, list shows whether they were done")
     except WriteConflict as error:
-        print(f"ERROR: the champion was changed meanwhile, list shows by whom: {error}", file=sys.stderr)
-        return 1
+        return _refuse(f"the champion was changed meanwhile, list shows by whom: {error}")
     except PromotionUnknown as error:
-        print(f"ERROR: the champion may have been changed or not, list shows it: {error}", file=sys.stderr)
-        return 1
+        return _refuse(f"the champion may have been changed or not, list shows it: {error}")
     except TimeToDispatchError as error:
-        print(f"ERROR: {error}", file=sys.stderr)
-        return 1
+        return _refuse(str(error))
     return 0
+
+
+def _refuse(reason: str) -> int:
+    print(f"ERROR: {printable(reason)}", file=sys.stderr)
+    return 1
 
 
 def _list(registry: Registry, args: argparse.Namespace) -> None:
@@ -75,13 +79,10 @@ def _list(registry: Registry, args: argparse.Namespace) -> None:
         _left_out(error)
         pointer = None
     champion = pointer.champion if pointer else None
+    pointed_at = {champion.version: "champion", champion.previous: "previous"} if champion else {}
 
-    def state(version: str) -> str:
-        if champion and version == champion.version:
-            return "champion"
-        return "previous" if champion and version == champion.previous else "stored"
-
-    listed = [_look_up(version, registry.read_manifest, state(version)) for version in registry.versions()]
+    stored = {*registry.versions(), *filter(None, pointed_at)}  # a pointer may lead nowhere
+    listed = [_look_up(version, registry.read_manifest, pointed_at.get(version, "stored")) for version in stored]
     listed += [_look_up(version, registry.read_rejected, "rejected") for version in registry.rejected_versions()]
     listed.sort(key=lambda entry: entry.version)
     if args.json:
@@ -139,13 +140,20 @@ def _describe(manifest: Manifest) -> Iterator[tuple[str, str]]:
         for column, drift in manifest.previous_week.drift.items():
             yield f"drift of {column}", f"index {drift.psi:.3f}, by chance {drift.by_chance:.3f}: {drift.verdict}"
     yield "products", ", ".join(
-        f"{code} ({seen.rows:,} orders{', pooled' if seen.pooled else ''})" for code, seen in manifest.products.items()
+        f"{code} ({seen.rows:,} orders{_pooled(manifest, code)})" for code, seen in manifest.products.items()
     )
     for verdict in manifest.gates:
         yield f"gate {verdict.gate}", "; ".join([verdict.outcome, *verdict.reasons])
     key = names.report_key if manifest.model else names.rejected_report_key
     yield "report", key(manifest.version)
     yield "libraries", ", ".join(f"{name} {installed}" for name, installed in manifest.libraries)
+
+
+def _pooled(manifest: Manifest, code: str) -> str:
+    if not manifest.products[code].pooled:
+        return ""
+    off = manifest.pooled_error.get(code)
+    return ", pooled" if off is None else f", pooled: off by {off:.3f} h"
 
 
 def _promote(registry: Registry, args: argparse.Namespace) -> None:
@@ -165,25 +173,28 @@ def _tell(champion: Champion, args: argparse.Namespace) -> None:
 
 
 def _history(registry: Registry, args: argparse.Namespace) -> None:
-    trainings = weeks(registry.trainings(_left_out))
+    trained = weeks(registry.trainings(_left_out))
     champions = registry.champions(_left_out)
     if args.json:
-        _print_json({"weeks": trainings, "champions": champions})
+        thresholds = {"moderate": MODERATE_DRIFT, "major": MAJOR_DRIFT, "source": DRIFT_SOURCE}
+        _print_json({"weeks": trained, "champions": champions, "drift_thresholds": thresholds})
         return
     _print_table(
-        ["version", "verdict", "week that ended", "promised RMSE, h", "seen RMSE, h", "drift"],
+        ["week that ended", "version", "verdict", "promised RMSE, h", "seen in production, h", "drift"],
         [
             [
+                _week(week.dataset),
                 week.version,
                 "accepted" if week.accepted else "rejected",
-                _week(week.dataset),
                 _figure(week.promised_rmse, ".3f"),
-                ", ".join(_figure(seen.rmse, ".3f") for seen in week.seen),
-                ", ".join(f"{column} {verdict}" for column, verdict in week.drift.items() if verdict != "stable"),
+                "; ".join(_describe_seen(seen) for seen in week.seen),
+                _describe_drift(week.drift),
             ]
-            for week in trainings
+            for week in trained
         ],
     )
+    scale = f"{MODERATE_DRIFT} is moderate, {MAJOR_DRIFT} is major ({DRIFT_SOURCE})"
+    print(f"Drift is the population stability index against the week before: {scale}, what chance reaches is stable.")
     _print_table(
         ["champion since", "version", "instead of", "why", "commit"],
         [
@@ -199,8 +210,18 @@ def _history(registry: Registry, args: argparse.Namespace) -> None:
     )
 
 
+def _describe_seen(seen: Seen) -> str:
+    return f"{seen.rmse:.3f} (promised {_figure(seen.promised_rmse, '.3f') or 'nothing'}) by {seen.version}"
+
+
+def _describe_drift(drift: Mapping[str, ColumnDrift] | None) -> str:
+    if drift is None:
+        return "no week before"
+    return "; ".join(f"{column} {found.psi:.3f} {found.verdict}" for column, found in drift.items())
+
+
 def _left_out(problem: TimeToDispatchError) -> None:
-    print(f"WARNING: left out: {problem}", file=sys.stderr)
+    print(f"WARNING: left out: {printable(str(problem))}", file=sys.stderr)
 
 
 def _week(dataset: str | None) -> str:
@@ -225,7 +246,7 @@ def _print_table(header: Sequence[str], rows: Rows) -> None:
     """
     if not sys.stdout.isatty() or find_spec("rich") is None:
         for row in [header, *rows]:
-            print(*(" ".join(cell.split()) for cell in row), sep="\t")
+            print(*(printable(" ".join(cell.split())) for cell in row), sep="\t")
         return
     from rich.console import Console
     from rich.table import Table
@@ -233,9 +254,9 @@ def _print_table(header: Sequence[str], rows: Rows) -> None:
 
     table = Table()
     for name in header:
-        table.add_column(name, overflow="fold")
+        table.add_column(name, overflow="fold", no_wrap=name == "version")  # to be copied into the next command
     for row in rows:
-        table.add_row(*(Text(cell) for cell in row))
+        table.add_row(*(Text(printable(cell)) for cell in row))
     Console().print(table)
 
 
@@ -265,9 +286,9 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         if name in ("show", "promote"):
             command.add_argument("version", metavar="VERSION", help="like time_to_dispatch_2026-11-20T23:31:07Z")
         if name in ("promote", "rollback"):
-            command.add_argument("--reason", type=_one_line, default="no reason given", help="why, for the history")
+            command.add_argument("--reason", type=_one_line, default=NO_REASON, help="why, for the history")
     return parser.parse_args(arguments)
 
 
 def _one_line(text: str) -> str:
-    return " ".join("".join(char if char.isprintable() else " " for char in text).split())
+    return " ".join("".join(char if char.isprintable() else " " for char in text).split()) or NO_REASON

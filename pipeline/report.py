@@ -14,12 +14,12 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from pipeline import plots
-from pipeline.drift import MAJOR, MODERATE, PreviousWeek
+from pipeline.drift import PreviousWeek
 from pipeline.estimator import Floats, TimeToDispatchRegressor
 from pipeline.evaluation import sample
 from pipeline.gates import CHAMPION_TOLERANCE
-from pipeline.history import TrainingWeek, weeks
-from pipeline.manifest import Champion, Manifest
+from pipeline.history import Week, weeks
+from pipeline.manifest import DRIFT_SOURCE, MAJOR_DRIFT, MODERATE_DRIFT, Champion, Manifest
 from pipeline.names import parse_dataset_key
 from pipeline.orders import HOURS, ORDERS, PRODUCT
 
@@ -36,7 +36,7 @@ class Evidence:
 
     `predicted` are the hours, of shape (n_hold_out,), by the model that was fitted without the hold-out; `model` is the
     one fitted on all orders. `earlier` are the trainings before this one and `champions` the champions so far, both in
-    the order of their time.
+    the order of their time. `taken_out` is the champion of this very week that somebody took out by hand, if one did.
     """
 
     orders: pd.DataFrame
@@ -47,6 +47,7 @@ class Evidence:
     champion: TimeToDispatchRegressor | None
     earlier: Sequence[Manifest]
     champions: Sequence[Champion]
+    taken_out: str | None
 
 
 @dataclass(frozen=True)
@@ -74,24 +75,29 @@ def render_report(manifest: Manifest, evidence: Evidence) -> bytes:
     environment.filters |= {"hours": _hours, "week": _week}
     orders = sample(evidence.orders, SAMPLE_ROWS, manifest.hold_out.seed)
     actual = evidence.hold_out[HOURS].to_numpy()
-    trainings = weeks([*evidence.earlier, manifest])
+    history = weeks([*evidence.earlier, manifest])
     page = environment.get_template(TEMPLATE).render(
         manifest=manifest,
         accepted=manifest.model is not None,
         comparison=_compare(manifest),
         products=_product_rows(manifest, evidence),
+        pooled=[f"{code} (off by {_hours(off)})" for code, off in manifest.pooled_error.items()],
         table_rows=TABLE_ROWS,
         curves=list(_curves(manifest, evidence)),
         actual_plot=plots.actual_plot(actual, evidence.predicted),
         residual_plot=plots.residual_plot(actual, evidence.predicted),
         spread_plot=plots.spread_plot(actual, evidence.predicted),
         week_plots=[_weeks_plot(orders, evidence.previous, *column) for column in _COLUMNS],
-        moderate=MODERATE,
-        major=MAJOR,
+        moderate=MODERATE_DRIFT,
+        major=MAJOR_DRIFT,
+        source=DRIFT_SOURCE,
+        candidates=_candidate_rows(manifest),
         candidates_plot=_candidates_plot(manifest),
-        trainings=trainings[::-1],
-        history_plot=_history_plot(trainings) if len(trainings) > 1 else None,
+        history=history[::-1],
+        history_plot=_history_plot(history) if len(history) > 1 else None,
         champions=evidence.champions[::-1],
+        taken_out=evidence.taken_out,
+        tolerance=CHAMPION_TOLERANCE,
     )
     return page.encode()
 
@@ -101,7 +107,7 @@ _COLUMNS = ((HOURS, "hours to dispatch"), (ORDERS, "orders placed that day"))
 
 def _hours(hours: float) -> str:
     """Hours as one says them: a short time in minutes too."""
-    return f"{hours:.2f} h ({hours * 60:.0f} minutes)" if hours < 2 else f"{hours:.1f} h"
+    return f"{hours:.2f} h ({hours * 60:.0f} minutes)" if hours < 2 else f"{hours:,.1f} h"
 
 
 def _week(dataset: str) -> str:
@@ -154,9 +160,11 @@ def _champion_errors(evidence: Evidence) -> dict[str, float]:
 
 
 def _curves(manifest: Manifest, evidence: Evidence) -> Iterator[tuple[str, bool, Markup]]:
-    """The products with the most orders: their code, whether the champion knows them, and the plot."""
-    most_ordered = sorted(manifest.products.items(), key=lambda item: -item[1].rows)[:CURVES]
-    for code, seen in most_ordered:
+    """The products that a gate names, then those with the most orders: code, whether the champion knows it, plot."""
+    reasons = [reason for verdict in manifest.gates for reason in verdict.reasons]
+    named = {code for code in manifest.products if any(reason.startswith(f"{code}: ") for reason in reasons)}
+    first = sorted(manifest.products.items(), key=lambda item: (item[0] not in named, -item[1].rows))
+    for code, seen in first[:CURVES]:
         mine = evidence.orders[(evidence.orders[PRODUCT] == code).to_numpy()]
         at = np.linspace(0, seen.orders_max, CURVE_POINTS)
         old = _estimates(evidence.champion, code, at) if evidence.champion else None
@@ -182,7 +190,14 @@ def _candidates_plot(manifest: Manifest) -> Markup:
     )
 
 
-def _history_plot(trainings: Sequence[TrainingWeek]) -> Markup:
+def _candidate_rows(manifest: Manifest) -> Iterator[tuple[str, float, float]]:
+    """Each candidate that could be fitted, with the mean and the standard deviation of its RMSE over the folds."""
+    for name, score in manifest.candidates.items():
+        if score.failure is None:
+            yield name, float(np.mean(score.rmse_folds)), float(np.std(score.rmse_folds, ddof=1))
+
+
+def _history_plot(history: Sequence[Week]) -> Markup:
     return plots.history_plot(
-        [week.promised_rmse for week in trainings], [week.seen[0].rmse if week.seen else None for week in trainings]
+        [week.promised_rmse for week in history], [week.seen[0].rmse if week.seen else None for week in history]
     )

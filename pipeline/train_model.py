@@ -7,7 +7,7 @@ import math
 import os
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 
 import numpy as np
@@ -40,10 +40,10 @@ from pipeline.orders import parse_orders
 from pipeline.report import Evidence, render_report
 from pipeline.registry import ChampionPointer, LoadedModel, Registry, describe_model, pickle_model
 from pipeline.training import Challenger, Comparison, Thresholds, challenge, compare, compare_by_promise, judge
-from pipeline.utils import LOG_FORMATS, Interrupted, configure_logger, time_limit
+from pipeline.utils import LOG_FORMATS, Interrupted, configure_logger, first_few, time_limit
 
 SEED = 42  # of the split, the folds and the candidates: the same week gives the same model
-REPORTED_TRAININGS = 26  # half a year of history in the report; each is a read from S3
+REPORTED = timedelta(weeks=26)  # of history in the report; each training and each champion in it is a read from S3
 PROMOTION_TRIES = 3  # how often another training may be faster before this one gives up
 RUN_SECONDS = 270  # for everything, whatever S3 does; below bodywork.yaml's max_completion_time_seconds
 
@@ -107,7 +107,7 @@ def run(store: ObjectStore, thresholds: Thresholds, now: datetime, git_commit: s
     drift = _compare_weeks(week)
 
     for _ in range(PROMOTION_TRIES):
-        comparison = _compare(challenger, incumbent, week)
+        comparison = _compare(registry, challenger, incumbent, week)
         verdicts = judge(challenger, comparison, thresholds, week.age_days)
         _log_verdicts(verdicts)
         manifest = Manifest(
@@ -123,6 +123,7 @@ def run(store: ObjectStore, thresholds: Thresholds, now: datetime, git_commit: s
             production_error=comparison.production_error,
             promised_error=incumbent.model and incumbent.model.manifest.hold_out.candidate,
             products=challenger.products,
+            pooled_error=challenger.pooled_error,
             previous_week=drift,
             gates=verdicts,
             libraries=running_libraries(),
@@ -134,19 +135,19 @@ def run(store: ObjectStore, thresholds: Thresholds, now: datetime, git_commit: s
             model=challenger.refit,
             previous=week.previous,
             champion=incumbent.model.estimator if incumbent.model else None,
-            earlier=registry.trainings(_left_out, last=REPORTED_TRAININGS),
-            champions=registry.champions(_left_out),
+            earlier=registry.trainings(_left_out, since=now - REPORTED),
+            champions=registry.champions(_left_out, since=now - REPORTED),
+            taken_out=registry.taken_out(week.dataset, week.record.etag, incumbent.pointer, _left_out),
         )
         if any(verdict.outcome == "reject" for verdict in verdicts):
             _reject(registry, manifest, evidence)
-        taken_out = registry.taken_out(week.dataset, week.record.etag, incumbent.pointer, _left_out)
         version = registry.store(estimator, manifest, lambda named: render_report(named, evidence))  # noqa: B023
         registry.load(version)
         log.info("Stored %s, read it back and verified it.", version)
-        if taken_out:
+        if evidence.taken_out:
             log.warning(
                 "Not promoted: %s, of the same week, was taken out by hand. The registry's command `promote %s` would.",
-                taken_out, version,
+                evidence.taken_out, version,
             )  # fmt: skip
             return
         champion = Champion(
@@ -209,7 +210,7 @@ def _compare_weeks(week: Week) -> WeekOnWeek | None:
         log.log(level, "Drift of %s since %s: %s, index %.3f.", column, found.dataset, drift.verdict, drift.psi)
     for what, codes in (("New", found.new_products), ("Vanished", found.vanished_products)):
         if codes:
-            log.warning("%s products: %s.", what, ", ".join(codes))
+            log.warning("%s products: %s.", what, first_few(codes))
     return found
 
 
@@ -227,25 +228,49 @@ def _read_incumbent(registry: Registry) -> Incumbent:
         return Incumbent(pointer, None, f"it no longer loads: {error}")
 
 
-def _compare(challenger: Challenger, incumbent: Incumbent, week: Week) -> Comparison:
+def _compare(registry: Registry, challenger: Challenger, incumbent: Incumbent, week: Week) -> Comparison:
     if incumbent.model is None:
         return Comparison(not_compared=incumbent.missing)
-    promised = incumbent.model.manifest
-    if promised.dataset.sha256 == week.record.sha256:
-        log.info("%s was trained on this very week: it is held to what it promised then.", promised.version)
-        return compare_by_promise(challenger, promised.hold_out)
-    trained_on = parse_dataset_key(promised.dataset.key)
-    if trained_on and abs(week.dataset.timestamp - trained_on.timestamp) < SAME_WEEK:
-        return Comparison(not_compared=f"it was fitted on another upload of this week, {promised.dataset.key}")
-    comparison = compare(challenger, incumbent.model.estimator, week.orders)
+    manifest = incumbent.model.manifest
+    if manifest.dataset.sha256 == week.record.sha256:
+        log.info("%s was trained on this very week: it is held to what it promised then.", manifest.version)
+        return compare_by_promise(challenger, manifest)
+    if _saw(manifest, week):
+        return _compare_with_the_one_before(registry, challenger, manifest, week)
+    comparison = compare(challenger, manifest.version, incumbent.model.estimator, week.orders)
+    trained_on = parse_dataset_key(manifest.dataset.key)
+    if trained_on and trained_on.timestamp > week.dataset.timestamp:
+        return replace(comparison, production_error=None)  # the week was over before the champion was made
     if comparison.production_error:
         log.info(
             "Production error of %s, on this week's orders: RMSE %.3f h, MAE %.3f h.",
-            incumbent.model.manifest.version,
+            manifest.version,
             comparison.production_error.rmse,
             comparison.production_error.mae,
         )
     return comparison
+
+
+def _compare_with_the_one_before(
+    registry: Registry, challenger: Challenger, champion: Manifest, week: Week
+) -> Comparison:
+    """Compare with the last champion that saw no upload of the week, in the place of one that saw another of them."""
+    reason = f"it was fitted on another upload of this week, {champion.dataset.key}"
+    for earlier in reversed(registry.champions(_left_out)):
+        try:
+            if not _saw(registry.read_manifest(earlier.version), week):
+                before = registry.load(earlier.version).estimator
+                log.info("Not compared with the champion, %s: compared with %s before it.", reason, earlier.version)
+                return replace(compare(challenger, earlier.version, before, week.orders), production_error=None)
+        except ModelError as error:
+            log.warning("Not compared with %s, an earlier champion: %s", earlier.version, error)
+    return Comparison(not_compared=f"{reason}, and there is no champion before it")
+
+
+def _saw(manifest: Manifest, week: Week) -> bool:
+    """Was a model fitted on an upload of this week?"""
+    trained_on = parse_dataset_key(manifest.dataset.key)
+    return trained_on is not None and abs(week.dataset.timestamp - trained_on.timestamp) < SAME_WEEK
 
 
 def _describe_hold_out(challenger: Challenger, comparison: Comparison) -> HoldOut:
@@ -258,6 +283,7 @@ def _describe_hold_out(challenger: Challenger, comparison: Comparison) -> HoldOu
         rows_champion_knows=comparison.rows,
         candidate_where_champion_knows=comparison.challenger,
         champion=comparison.champion,
+        compared_with=comparison.compared_with,
     )
 
 
@@ -265,7 +291,7 @@ def _reject(registry: Registry, manifest: Manifest, evidence: Evidence) -> None:
     rejected = manifest.model_copy(update={"model": None})
     version = registry.store_rejected(rejected, lambda named: render_report(named, evidence))
     reasons = "; ".join(
-        f"{verdict.gate}: {', '.join(verdict.reasons)}" for verdict in manifest.gates if verdict.outcome == "reject"
+        f"{verdict.gate}: {first_few(verdict.reasons)}" for verdict in manifest.gates if verdict.outcome == "reject"
     )
     raise TrainingRejected(f"rejected, see {rejected_report_key(version)}: {reasons}")
 
@@ -286,16 +312,16 @@ def _log_challenger(challenger: Challenger) -> None:
         metrics.r2,
         challenger.baseline.rmse,
     )
-    pooled = [code for code, product in challenger.products.items() if product.pooled]
-    if pooled:
-        log.warning("Too few rows to learn from, answered by the fit of all products together: %s.", ", ".join(pooled))
+    if challenger.pooled_error:
+        pooled = [f"{code} (off by {error:.1f} h)" for code, error in challenger.pooled_error.items()]
+        log.warning("Too few rows to learn from, answered by the fit of all products together: %s.", first_few(pooled))
 
 
 def _log_verdicts(verdicts: Sequence[GateVerdict]) -> None:
     for verdict in verdicts:
         level = logging.INFO if verdict.outcome == "pass" else logging.WARNING
         figures = ", ".join(f"{name} {figure:.4g}" for name, figure in verdict.figures.items())
-        reasons = "".join(f"; {reason}" for reason in verdict.reasons)
+        reasons = "; " + first_few(verdict.reasons, "; ") if verdict.reasons else ""
         log.log(level, "Gate %s: %s (%s)%s", verdict.gate, verdict.outcome, figures or "no figures", reasons)
 
 

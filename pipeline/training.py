@@ -8,9 +8,20 @@ from threadpoolctl import threadpool_limits
 from pipeline import gates
 from pipeline.candidates import SAMPLE_ROWS, Choice, candidates, choose, decide, failed
 from pipeline.errors import DatasetInvalid
-from pipeline.estimator import Floats, TimeToDispatchRegressor
-from pipeline.evaluation import HOLD_OUT, curves, measure, product_means, profile, split
-from pipeline.manifest import GateVerdict, HoldOut, Metrics, ProductProfile
+from pipeline.estimator import ENOUGH_ROWS, Floats, TimeToDispatchRegressor
+from pipeline.evaluation import (
+    HOLD_OUT,
+    curves,
+    measure,
+    pooled_errors,
+    product_means,
+    profile,
+    sample,
+    split,
+    too_rare,
+    without,
+)
+from pipeline.manifest import GateVerdict, Manifest, Metrics, ProductProfile
 from pipeline.orders import HOURS, PRODUCT
 
 
@@ -39,18 +50,21 @@ class Challenger:
     metrics: Metrics
     baseline: Metrics
     products: dict[str, ProductProfile]
+    pooled_error: dict[str, float]
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """Challenger and champion on the hold-out rows whose products both know, or why they were not compared.
+    """Challenger and champion on the hold-out rows whose products both learnt, or why they were not compared.
 
-    `production_error` is the champion's on all rows of the week that it knows: its first week in production.
+    `production_error` is the champion's on the rows of the week that it knows, or on a sample of them: its first week
+    in production.
     """
 
     rows: int = 0
     challenger: Metrics | None = None
     champion: Metrics | None = None
+    compared_with: str | None = None
     production_error: Metrics | None = None
     not_compared: str | None = None
 
@@ -72,13 +86,15 @@ def _challenge(orders: pd.DataFrame, seed: int) -> Challenger:
     if len(hold_out) < LEAST_ROWS:
         raise DatasetInvalid(
             f"{len(hold_out)} orders can be held out to judge a model by, {LEAST_ROWS} are needed: most of the "
-            f"{orders[PRODUCT].nunique()} products have a single row"
+            f"{orders[PRODUCT].nunique()} products have fewer than {ENOUGH_ROWS} rows"
         )
-    choice = choose(candidates(seed), fit_rows, seed)
+    rare = too_rare(orders)
+    choice = choose(candidates(seed), without(fit_rows, rare), seed)
     while True:
         try:
             model, refit = (
-                candidates(seed)[choice.chosen].fit(rows, rows[HOURS].to_numpy()) for rows in (fit_rows, orders)
+                candidates(seed)[choice.chosen].fit(rows, rows[HOURS].to_numpy(), pooled=rare)
+                for rows in (fit_rows, orders)
             )
         except Exception as error:  # noqa: B902 - more rows than a fold may have more products than it can tell apart
             choice = decide({**choice.scores, choice.chosen: failed(error)})
@@ -96,36 +112,48 @@ def _challenge(orders: pd.DataFrame, seed: int) -> Challenger:
         metrics=measure(hours, predicted),
         baseline=measure(hours, product_means(fit_rows, hold_out)),
         products=profile(orders),
+        pooled_error=pooled_errors(refit, orders),
     )
 
 
-def compare(challenger: Challenger, champion: TimeToDispatchRegressor, orders: pd.DataFrame) -> Comparison:
-    """Measure both on the same rows, if the hold-out has enough of products that the champion knows."""
-    known = orders[orders[PRODUCT].isin(champion.product_codes_)]
+def compare(
+    challenger: Challenger, version: str, champion: TimeToDispatchRegressor, orders: pd.DataFrame
+) -> Comparison:
+    """Measure both on the same rows, if the hold-out has enough of products that the champion, a version, learnt."""
+    drawn = sample(orders, SAMPLE_ROWS, challenger.seed)
+    known = drawn[drawn[PRODUCT].isin(champion.product_codes_)]
     seen = measure(known[HOURS].to_numpy(), champion.predict(known)) if len(known) >= LEAST_ROWS else None
-    both = challenger.hold_out[PRODUCT].isin(champion.product_codes_).to_numpy()
+    learnt = set(champion.product_codes_).difference(champion.pooled_codes_)
+    both = challenger.hold_out[PRODUCT].isin(learnt).to_numpy()
     if both.sum() < LEAST_ROWS:
         return Comparison(
             production_error=seen,
-            not_compared=f"it knows the products of {both.sum()} rows of the hold-out, {LEAST_ROWS} are needed",
+            not_compared=f"it learnt the products of {both.sum()} rows of the hold-out, {LEAST_ROWS} are needed",
         )
     rows = challenger.hold_out[both]
     return Comparison(
         rows=len(rows),
         challenger=measure(rows[HOURS].to_numpy(), challenger.predicted[both]),
         champion=measure(rows[HOURS].to_numpy(), champion.predict(rows)),
+        compared_with=version,
         production_error=seen,
     )
 
 
-def compare_by_promise(challenger: Challenger, promised: HoldOut) -> Comparison:
+def compare_by_promise(challenger: Challenger, champion: Manifest) -> Comparison:
     """Compare with a champion of the same week, which was fitted on the rows that the challenger holds out.
 
     Its error on them is no test of it; what it promised is its error as it was fitted without them.
     """
+    promised = champion.hold_out
     if (promised.rows, promised.share, promised.seed) != (len(challenger.hold_out), HOLD_OUT, challenger.seed):
         return Comparison(not_compared="it was fitted on the rows of this hold-out, and promised nothing about them")
-    return Comparison(rows=promised.rows, challenger=challenger.metrics, champion=promised.candidate)
+    return Comparison(
+        rows=promised.rows,
+        challenger=challenger.metrics,
+        champion=promised.candidate,
+        compared_with=champion.version,
+    )
 
 
 def judge(

@@ -17,6 +17,7 @@ TEXT = "%(asctime)s - %(levelname)s - %(module)s.%(funcName)s - %(message)s"
 LOG_FORMATS = ("text", "json")
 REQUEST_HEADERS = (b"traceparent", b"x-request-id")  # what a request may be known by, the first that it has
 LONGEST_ID = 128  # characters
+FEW = 10
 INTERRUPTIONS = (signal.SIGALRM, signal.SIGTERM, signal.SIGINT)
 
 request_headers: ContextVar[Sequence[tuple[bytes, bytes]]] = ContextVar("request_headers", default=())
@@ -54,10 +55,21 @@ def request_id() -> str | None:
     return known.decode("ascii", "backslashreplace")[:LONGEST_ID] if known else None
 
 
+def printable(text: str) -> str:
+    """The text with its control characters spelt out: what comes from the data breaks neither line nor terminal."""
+    return "".join(char if char.isprintable() else repr(char)[1:-1] for char in text)
+
+
+def first_few(texts: Sequence[str], separator: str = ", ") -> str:
+    """The first ten of them, and how many more there are: 500 product codes are no line that anybody reads."""
+    more = len(texts) - FEW
+    return separator.join(texts[:FEW]) + (f" and {more} more" if more > 0 else "")
+
+
 class _TextLines(logging.Formatter):
     def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - logging's name
         request = request_id()
-        record.message = "".join(char if char.isprintable() else repr(char)[1:-1] for char in record.message)
+        record.message = printable(record.message)
         return super().formatMessage(record) + (f" - request {request}" if request else "")
 
 

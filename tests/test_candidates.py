@@ -145,15 +145,22 @@ def test_where_hours_bend_the_boosted_trees_are_chosen_and_never_fall(rows: int)
         assert (np.diff(challenger.refit.predict_encoded(at)) >= 0).all()
 
 
-def test_a_candidate_that_fails_when_all_rows_are_there_is_left_out_too() -> None:
-    """240 products in each fold, the rare ones pooled; 300 in the fit on all rows: more than the trees can tell."""
-    many = [Product(f"SKU{number:03d}", 1.0 + number / 50, 0.05) for number in range(300)]
-    week = pd.concat(
-        [generate_week(seed=1, rows=9_600, products=many[:240]), generate_week(seed=2, rows=720, products=many[240:])]
+class FailsOnMany(LinePerProduct):
+    """A line per product that can be fitted to a fold of 1,000 orders, and not to all that are not held out."""
+
+    def fit(self, X: Floats, y: Floats) -> Self:  # noqa: N803 - scikit-learn's names
+        if len(y) > 700:
+            raise ValueError(f"{len(y)} rows are too many")
+        return super().fit(X, y)
+
+
+def test_a_candidate_that_fails_when_all_rows_are_there_is_left_out_too(
+    orders: pd.DataFrame, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert 0.8 * 0.8 * len(orders) < 700 < 0.8 * len(orders)
+    monkeypatch.setattr(
+        "pipeline.training.candidates", lambda seed: among(fails=FailsOnMany(), line=LinePerProduct())
     )
-    orders = typed(week)
-    bent = orders.assign(**{HOURS: orders[HOURS] + np.maximum(orders[ORDERS] - 120, 0) ** 2 / 300})
-    assert choose(candidates(SEED), split(bent, SEED)[0], SEED).chosen == "boosted_trees"
-    challenger = challenge(bent, SEED)
-    assert challenger.choice.chosen == "line_per_product"
-    assert "cardinality" in (challenger.choice.scores["boosted_trees"].failure or "")
+    challenger = challenge(orders, SEED)
+    assert challenger.choice.chosen == "line"
+    assert challenger.choice.scores["fails"].failure == "ValueError: 800 rows are too many"

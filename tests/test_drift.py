@@ -52,6 +52,16 @@ def test_a_column_that_was_constant_drifts_when_it_falls_and_when_it_rises() -> 
         assert compare(orders_of([2.0] * 200), orders_of([other] * 200)).drift[HOURS].verdict == "major"
 
 
+@pytest.mark.parametrize("shared", [24.0, 0.0, 48.0])
+def test_a_value_that_half_the_orders_share_drifts_when_they_fall_and_when_they_rise(shared: float) -> None:
+    """Whether the others are below it, above it, or on both sides."""
+    others = [1.0 + number * 46 / 500 for number in range(500)]
+    week = orders_of([shared] * 500 + others)
+    for other in (shared - 0.5, shared + 0.5):
+        assert compare(week, orders_of([other] * 500 + others)).drift[HOURS].verdict == "major"
+    assert compare(week, week).drift[HOURS].psi == 0
+
+
 def test_a_column_that_is_constant_is_stable() -> None:
     found = compare(orders_of([2.0] * 200), orders_of([2.0] * 200)).drift[HOURS]
     assert found == ColumnDrift(psi=0.0, by_chance=found.by_chance, verdict="stable")

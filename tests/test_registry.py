@@ -470,10 +470,22 @@ def test_what_cannot_be_read_on_the_way_to_what_was_taken_out_is_told(two_weeks:
     assert told[1].startswith(f"{HISTORY}2026-11-22T08:00:00Z-0123456789ab.json: version: Field required; ")
 
 
-def test_the_last_trainings_are_those_of_the_last_versions(two_weeks: Bucket) -> None:
+def test_what_was_trained_and_promoted_since_a_moment_is_read_and_nothing_before_it(two_weeks: Bucket) -> None:
     registry = Registry(two_weeks.store)
     assert [one.version for one in registry.trainings(raise_it)] == [VERSION, NEXT_VERSION]
-    assert [one.version for one in registry.trainings(raise_it, last=1)] == [NEXT_VERSION]
+    assert [one.version for one in registry.trainings(raise_it, since=NEXT_SATURDAY)] == [NEXT_VERSION]
+    two_weeks.put(f"{HISTORY}2026-11-22T08:00:00Z-0123456789ab.json", b"{}")
+    two_weeks.put(manifest_key(VERSION), b"{}")
+    told: list[str] = []
+    registry.trainings(lambda problem: told.append(str(problem)))
+    registry.champions(lambda problem: told.append(str(problem)), since=NOW)
+    assert [line.split(": ")[0] for line in told] == [
+        manifest_key(VERSION),
+        f"{HISTORY}2026-11-22T08:00:00Z-0123456789ab.json",
+    ]
+    assert registry.trainings(raise_it, since=NEXT_SATURDAY)
+    tomorrow = pointer_of(two_weeks).champion.promoted_at + timedelta(days=1)
+    assert [one.version for one in registry.champions(raise_it, since=tomorrow)] == [NEXT_VERSION]
 
 
 def test_a_rollback_finds_another_model_behind_any_number_of_the_same(two_weeks: Bucket) -> None:

@@ -140,7 +140,9 @@ def test_an_empty_registry_has_nothing_to_go_back_to(two_weeks: Bucket, capsys: 
     assert main([two_weeks.name, "list", "--json"]) == 0
     assert said(capsys) == []
     assert main([two_weeks.name, "history", "--json"]) == 0
-    assert said(capsys) == {"weeks": [], "champions": []}
+    history = said(capsys)
+    assert isinstance(history, dict)
+    assert (history["weeks"], history["champions"]) == ([], [])
 
 
 def test_a_damaged_champion_pointer_is_told_and_all_that_can_be_read_is_shown(
@@ -255,6 +257,58 @@ def test_history_keeps_every_champion_with_its_reason(two_weeks: Bucket, capsys:
     ]
 
 
+def test_a_champion_whose_manifest_is_lost_is_in_the_list_all_the_same(
+    two_weeks: Bucket, capsys: pytest.CaptureFixture[str]
+) -> None:
+    two_weeks.delete(manifest_key(SECOND))
+    assert main([two_weeks.name, "list", "--json"]) == 0
+    listed = said(capsys)
+    assert isinstance(listed, list)
+    assert [(entry["version"], entry["state"]) for entry in listed] == [(FIRST, "previous"), (SECOND, "champion")]
+    assert listed[1]["problem"] == f"there is no model {SECOND}: {manifest_key(SECOND)} is missing"
+
+
+def test_control_characters_of_a_product_do_not_reach_the_terminal(
+    two_weeks: Bucket, capsys: pytest.CaptureFixture[str]
+) -> None:
+    manifest = two_weeks.get(manifest_key(SECOND)).replace(b'"SKU001"', rb'"\u001b[2J\u0007SKU001"')
+    two_weeks.put(manifest_key(SECOND), manifest)
+    assert main([two_weeks.name, "show", SECOND]) == 0
+    output = capsys.readouterr().out
+    assert r"\x1b[2J\x07SKU001 (" in output
+    assert "\x1b" not in output
+
+
+def test_a_blank_reason_is_no_reason(two_weeks: Bucket) -> None:
+    assert main([two_weeks.name, "rollback", "--reason", "  "]) == 0
+    assert champion_of(two_weeks)["reason"] == "rolled back by hand: no reason given"
+
+
+def test_a_target_of_other_libraries_is_named_even_where_the_champion_is_lost(
+    two_weeks: Bucket, capsys: pytest.CaptureFixture[str]
+) -> None:
+    made_by_other_libraries(two_weeks, FIRST)
+    two_weeks.delete(manifest_key(SECOND))
+    assert_refused(two_weeks, capsys, ["rollback"], f"{model_key(FIRST)}: made with numpy 1.26.4 (here ")
+
+
+def test_history_gives_each_columns_drift_with_the_thresholds_and_their_source(
+    two_weeks: Bucket, capsys: pytest.CaptureFixture[str]
+) -> None:
+    manifest = json.loads(two_weeks.get(manifest_key(SECOND)))
+    assert main([two_weeks.name, "history", "--json"]) == 0
+    history = said(capsys)
+    assert isinstance(history, dict)
+    assert [week["drift"] for week in history["weeks"]] == [None, manifest["previous_week"]["drift"]]
+    assert (history["drift_thresholds"]["moderate"], history["drift_thresholds"]["major"]) == (0.1, 0.25)
+    assert main([two_weeks.name, "history"]) == 0
+    output = capsys.readouterr().out
+    psi = manifest["previous_week"]["drift"]["hours_to_dispatch"]["psi"]
+    assert f"hours_to_dispatch {psi:.3f} stable; orders_placed " in output
+    assert "\tno week before\n" in output
+    assert "0.1 is moderate, 0.25 is major (Siddiqi, Credit Risk Scorecards, 2006)" in output
+
+
 def test_history_shows_the_error_promised_and_the_error_seen_a_week_later(
     two_weeks: Bucket, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -266,8 +320,11 @@ def test_history_shows_the_error_promised_and_the_error_seen_a_week_later(
         first["hold_out"]["candidate"]["rmse"],
         second["hold_out"]["candidate"]["rmse"],
     ]
-    seen = {"dataset": dataset_key(FRIDAY + WEEK), "rmse": second["production_error"]["rmse"]}
-    assert [week["seen"] for week in history["weeks"]] == [[seen], []]
+    promised = first["hold_out"]["candidate"]["rmse"]
+    seen = {"version": FIRST, "promised_rmse": promised, "rmse": second["production_error"]["rmse"]}
+    assert [week["seen"] for week in history["weeks"]] == [[], [seen]]
+    assert main([two_weeks.name, "history"]) == 0
+    assert f"\t{seen['rmse']:.3f} (promised {promised:.3f}) by {FIRST}\t" in capsys.readouterr().out
 
 
 def test_a_pointer_that_was_kept_but_not_replaced_counts_once(two_weeks: Bucket) -> None:
@@ -307,13 +364,21 @@ def assert_refused(bucket: Bucket, capsys: pytest.CaptureFixture[str], command: 
     assert bucket.snapshot("models/") == before
 
 
-def test_history_shows_the_error_of_a_week_once_however_often_it_was_trained_on(
+def test_history_has_a_week_once_however_often_it_was_trained_on(
     two_weeks: Bucket, capsys: pytest.CaptureFixture[str]
 ) -> None:
     two_weeks.put(dataset_key(FRIDAY + 2 * WEEK), to_csv(generate_week(seed=3).assign(hours_to_dispatch=1.0)))
     for hour in range(2):
         with pytest.raises(TrainingRejected):
             train(two_weeks.store, THRESHOLDS, NOW + 2 * WEEK + timedelta(hours=hour), "abc1234")
+    two_weeks.put(dataset_key(FRIDAY + 2 * WEEK), to_csv(generate_week(seed=3)))  # mended under the same key
+    train(two_weeks.store, THRESHOLDS, NOW + 2 * WEEK + timedelta(hours=2), "abc1234")
     assert main([two_weeks.name, "history", "--json"]) == 0
-    seen = {week["version"]: week["seen"] for week in json.loads(capsys.readouterr().out)["weeks"]}
-    assert [found["dataset"] for found in seen[SECOND]] == [dataset_key(FRIDAY + 2 * WEEK)]
+    weeks = json.loads(capsys.readouterr().out)["weeks"]
+    assert [(week["dataset"], week["trainings"], week["accepted"]) for week in weeks] == [
+        (dataset_key(FRIDAY), 1, True),
+        (dataset_key(FRIDAY + WEEK), 1, True),
+        (dataset_key(FRIDAY + 2 * WEEK), 2, False),
+        (dataset_key(FRIDAY + 2 * WEEK), 1, True),
+    ]
+    assert [[seen["version"] for seen in week["seen"]] for week in weeks] == [[], [FIRST], [SECOND], [SECOND]]

@@ -2,6 +2,7 @@
 
 import re
 import uuid
+from datetime import timedelta
 from html.parser import HTMLParser
 
 import numpy as np
@@ -89,16 +90,22 @@ def test_the_report_says_at_the_top_which_week_how_many_orders_which_error_and_t
     assert "Friday 20 November 2026, 23:00 UTC Accepted" in top
     assert f"{len(week):,} orders of 5 products" in top
     assert f"{manifest.hold_out.candidate.mae:.2f} h" in top
-    assert "not compared with one in production. not compared with a champion: no model was ever promoted" in top
+    assert "The new model was not compared with one in production: no model was ever promoted." in top
 
 
 def test_the_report_compares_with_the_model_in_production(reports: Bucket) -> None:
     page = page_of(reports, NEXT_VERSION)
     manifest = Registry(reports.store).read_manifest(NEXT_VERSION)
     assert manifest.production_error is not None
+    ours, theirs = manifest.hold_out.candidate_where_champion_knows, manifest.hold_out.champion
+    assert ours is not None
+    assert theirs is not None
     assert "The new model is as good as the one in production" in page.text
+    decides = f"{ours.rmse:.3f} h against {theirs.rmse:.3f} h"
+    assert f"{decides}, and up to 5 % more or less counts as equal" in page.text
     assert f"{manifest.production_error.mae:.2f} h" in page.text
-    assert f"champion, on all orders of the week it knows {manifest.production_error.rmse:.3f}" in page.text
+    seen = f"the one in production, on all orders of the week it knows {manifest.production_error.rmse:.3f}"
+    assert seen in page.text
 
 
 @pytest.mark.parametrize(("drift", "words"), [(0.5, "better than"), (0.0, "as good as")])
@@ -107,9 +114,7 @@ def test_the_report_says_whether_the_new_model_is_better(trained_bucket: Bucket,
     assert f"The new model is {words} the one in production" in page.text
 
 
-def test_the_report_shows_the_plots_that_a_data_scientist_asks_for(
-    reports: Bucket
-) -> None:
+def test_the_report_shows_the_plots_that_a_data_scientist_asks_for(reports: Bucket) -> None:
     page = page_of(reports, NEXT_VERSION)
     assert page.plots() == [
         *["Hours to dispatch over orders placed"] * 5,
@@ -123,9 +128,7 @@ def test_the_report_shows_the_plots_that_a_data_scientist_asks_for(
     ]
 
 
-def test_the_champions_curve_is_drawn_beside_the_new_ones_where_it_knows_the_product(
-    reports: Bucket
-) -> None:
+def test_the_champions_curve_is_drawn_beside_the_new_ones_where_it_knows_the_product(reports: Bucket) -> None:
     first = reports.get(report_key(VERSION))
     curves = plots_of(reports.get(report_key(NEXT_VERSION)))[:5]
     assert [("stroke: var(--old)" in plot) for plot in curves].count(True) == 4
@@ -133,9 +136,7 @@ def test_the_champions_curve_is_drawn_beside_the_new_ones_where_it_knows_the_pro
     assert all("stroke: var(--new)" in plot for plot in curves)
 
 
-def test_the_report_names_new_and_vanished_products_and_the_drift(
-    reports: Bucket
-) -> None:
+def test_the_report_names_new_and_vanished_products_and_the_drift(reports: Bucket) -> None:
     page = page_of(reports, NEXT_VERSION)
     assert f"New this week: {SCRIPT}. Vanished: SKU005." in page.text
     assert re.search(r"product_code \d\.\d{3} \d\.\d{3} major", page.text)
@@ -182,14 +183,14 @@ def test_a_rejected_training_has_a_report_with_the_reason_and_the_error_line_nam
     assert report_key(NEXT_VERSION) not in trained_bucket.keys()
 
 
-def test_the_report_shows_the_history_of_promises_and_champions(
-    reports: Bucket
-) -> None:
+def test_the_report_shows_the_history_of_promises_and_champions(reports: Bucket) -> None:
     page = page_of(reports, NEXT_VERSION)
     first, second = (Registry(reports.store).read_manifest(version) for version in (VERSION, NEXT_VERSION))
     assert second.production_error is not None
     promised, seen = first.hold_out.candidate.rmse, second.production_error.rmse
-    assert f"accepted {promised:.3f} {seen:.3f} {VERSION}" in page.text
+    own = second.hold_out.candidate.rmse
+    assert f"accepted {own:.3f} {seen:.3f}, promised {promised:.3f} {VERSION} hours_to_dispatch" in page.text
+    assert f"accepted {promised:.3f} no week before {VERSION}" in page.text
     assert f"trained on {dataset_key(FRIDAY)} abc1234" in page.text[page.text.index("Champions before") :]
 
 
@@ -213,7 +214,7 @@ def test_a_report_survives_500_products_and_draws_those_with_the_most_orders(tra
     many = tuple(Product(f"SKU{number:03d}", 1.0 + number / 50, 0.05) for number in range(500))
     page = train_next_week(trained_bucket, generate_week(seed=2, rows=8_000, products=many))
     assert page.plots().count("Hours to dispatch over orders placed") == CURVES
-    assert f"The {CURVES} products with the most orders, of 500." in page.text
+    assert f"Those that a gate names and those with the most orders, {CURVES} of 500 products." in page.text
     assert "488 more products" in page.text
     assert all(product.code in page.text for product in many)
 
@@ -227,7 +228,7 @@ def test_a_report_survives_a_champion_that_no_longer_loads(trained_bucket: Bucke
 
 def test_a_report_survives_a_champion_that_knows_none_of_the_products(trained_bucket: Bucket) -> None:
     page = train_next_week(trained_bucket, generate_week(seed=2, products=[Product("SKU-OF-THE-WEEK", 2.0, 0.05)]))
-    assert "it knows the products of 0 rows of the hold-out" in page.text
+    assert "it learnt the products of 0 rows of the hold-out" in page.text
 
 
 def test_a_report_survives_a_week_before_that_cannot_be_read(
@@ -240,9 +241,42 @@ def test_a_report_survives_a_week_before_that_cannot_be_read(
 
 
 def test_a_report_names_the_products_with_too_few_rows(trained_bucket: Bucket, week: pd.DataFrame) -> None:
-    rare = pd.DataFrame({HOURS: [5.0, 6.0, 7.0], ORDERS: [10, 20, 30], PRODUCT: "SKU-RARE"})
+    rare = pd.DataFrame({HOURS: [50.0, 60.0, 70.0], ORDERS: [10, 20, 30], PRODUCT: "SKU-RARE"})
     page = train_next_week(trained_bucket, pd.concat([week, rare]))
-    assert "Too few orders to learn from: SKU-RARE." in page.text
+    off = Registry(trained_bucket.store).read_manifest(NEXT_VERSION).pooled_error["SKU-RARE"]
+    assert f"Too few orders to learn from: SKU-RARE (off by {off:.1f} h). These are estimated by one line" in page.text
+
+
+def test_a_report_shows_ten_of_many_products_and_unfolds_the_others(
+    trained_bucket: Bucket, week: pd.DataFrame
+) -> None:
+    rare = pd.DataFrame({HOURS: 5.0, ORDERS: 10, PRODUCT: [f"RARE{number:02d}" for number in range(30)]})
+    page = train_next_week(trained_bucket, pd.concat([week, rare]))
+    assert "and 20 more RARE10" in page.text
+    assert re.search(r"New this week: RARE00(, RARE0\d){9} and 20 more RARE10, ", page.text)
+
+
+def test_a_report_draws_the_product_that_a_gate_names_however_few_its_orders(trained_bucket: Bucket) -> None:
+    many = tuple(Product(f"SKU{number:03d}", 5.0, 0.05) for number in range(40))
+    steep = pd.DataFrame({HOURS: [1.0] * 6 + [3.0] * 8, ORDERS: [0] * 6 + [1] * 7 + [50], PRODUCT: "ODD"})
+    page = train_next_week(trained_bucket, pd.concat([generate_week(seed=3, rows=4_000, products=many), steep]))
+    assert "behaviour: ODD: 10" in page.text
+    curves = page.text[page.text.index("Hours over orders placed") : page.text.index("Predicted against actual")]
+    assert curves.index("ODD, new to the model") < curves.index("SKU")
+
+
+def test_a_report_of_a_week_that_was_taken_out_says_that_it_stays_out(trained_bucket: Bucket) -> None:
+    train_next_week(trained_bucket, generate_week(seed=2))
+    Registry(trained_bucket.store).roll_back("the estimates are wrong", "abc1234")
+    run(trained_bucket.store, THRESHOLDS, NOW + WEEK + timedelta(hours=1), "def5678")
+    page = page_of(trained_bucket, spell_version(NOW + WEEK + timedelta(hours=1)))
+    assert f"stays out of production: {NEXT_VERSION}, of this very week, was taken out by hand" in page.text
+
+
+def test_a_report_gives_each_candidates_mean_error_and_spread(reports: Bucket) -> None:
+    folds = Registry(reports.store).read_manifest(VERSION).candidates["line_per_product"].rmse_folds
+    mean, spread = np.mean(folds), np.std(folds, ddof=1)
+    assert f"line per product {mean:.3f} {spread:.3f} boosted trees" in page_of(reports, VERSION).text
 
 
 def test_the_same_training_gives_the_same_report(trained_bucket: Bucket, moto_environment: dict[str, str]) -> None:

@@ -114,7 +114,7 @@ def test_a_rare_product_is_named_and_served(
     rare = pd.DataFrame({HOURS: [9.0], ORDERS: [50], PRODUCT: ["SKU-OF-THE-YEAR"]})
     bucket.put(dataset_key(FRIDAY), to_csv(pd.concat([week, rare])))
     run(bucket.store, THRESHOLDS, NOW, "abc1234")
-    assert "answered by the fit of all products together: SKU-OF-THE-YEAR." in caplog.text
+    assert "answered by the fit of all products together: SKU-OF-THE-YEAR (off by " in caplog.text
     assert manifest_of(bucket).products["SKU-OF-THE-YEAR"].pooled
     assert "SKU-OF-THE-YEAR" in Registry(bucket.store).load_champion().estimator.product_codes_
 
@@ -231,7 +231,7 @@ def test_a_champion_of_other_products_is_not_compared_with(trained_bucket: Bucke
     train_next_week(trained_bucket, orders.assign(product_code="new-" + orders[PRODUCT]))
     manifest = manifest_of(trained_bucket, NEXT_VERSION)
     assert manifest.gates[2].reasons == [
-        "not compared with a champion: it knows the products of 0 rows of the hold-out, 10 are needed"
+        "not compared with a champion: it learnt the products of 0 rows of the hold-out, 10 are needed"
     ]
     assert manifest.production_error is None
 
@@ -261,9 +261,71 @@ def test_a_corrected_upload_of_the_champions_week_is_not_compared_with_what_was_
     manifest = manifest_of(trained_bucket, NEXT_VERSION)
     assert champion_of(trained_bucket).version == NEXT_VERSION
     assert manifest.gates[2].reasons == [
-        f"not compared with a champion: it was fitted on another upload of this week, {dataset_key(FRIDAY)}"
+        f"not compared with a champion: it was fitted on another upload of this week, {dataset_key(FRIDAY)}, "
+        "and there is no champion before it"
     ]
     assert (manifest.production_error, manifest.previous_week) == (None, None)
+
+
+def train_again(bucket: Bucket, orders: pd.DataFrame) -> str:
+    """Train on another upload of the second week; the version that it would be."""
+    bucket.put(dataset_key(NEXT_FRIDAY + timedelta(hours=1)), to_csv(orders))
+    run(bucket.store, THRESHOLDS, NEXT_SATURDAY + timedelta(hours=2), "def5678")
+    return spell_version(NEXT_SATURDAY + timedelta(hours=2))
+
+
+def test_a_corrected_upload_is_compared_with_the_champion_before(trained_bucket: Bucket) -> None:
+    orders = generate_week(seed=2)
+    train_next_week(trained_bucket, orders)
+    version = train_again(trained_bucket, orders.head(900))
+    manifest = manifest_of(trained_bucket, version)
+    assert champion_of(trained_bucket).version == version
+    assert (manifest.hold_out.compared_with, manifest.champion_version) == (VERSION, NEXT_VERSION)
+    assert manifest.production_error is None
+    before = manifest_of(trained_bucket, NEXT_VERSION)
+    assert before.hold_out.compared_with == before.champion_version == VERSION
+
+
+def test_a_correction_for_the_worse_is_refused(trained_bucket: Bucket) -> None:
+    orders = generate_week(seed=2)
+    train_next_week(trained_bucket, orders)
+    few = orders.groupby(PRODUCT).head(20)
+    with pytest.raises(TrainingRejected, match="champion: hold-out RMSE .* is over 1.05 x the champion's"):
+        train_again(trained_bucket, few)
+    assert champion_of(trained_bucket).version == NEXT_VERSION
+
+
+def test_a_champion_before_that_cannot_be_read_is_passed_over(
+    trained_bucket: Bucket, caplog: pytest.LogCaptureFixture
+) -> None:
+    train_next_week(trained_bucket, generate_week(seed=2))
+    trained_bucket.put(manifest_key(VERSION), b"{}")
+    version = train_again(trained_bucket, generate_week(seed=2).head(900))
+    assert f"Not compared with {VERSION}, an earlier champion: {manifest_key(VERSION)}: " in caplog.text
+    assert manifest_of(trained_bucket, version).gates[2].reasons[0].endswith("and there is no champion before it")
+
+
+def test_an_error_on_a_week_before_the_champions_is_none_in_production(trained_bucket: Bucket) -> None:
+    train_next_week(trained_bucket, generate_week(seed=2))
+    trained_bucket.delete(dataset_key(NEXT_FRIDAY))  # a bad upload, say
+    run(trained_bucket.store, THRESHOLDS, NEXT_SATURDAY + timedelta(hours=1), "def5678")
+    manifest = manifest_of(trained_bucket, spell_version(NEXT_SATURDAY + timedelta(hours=1)))
+    assert (manifest.production_error, manifest.hold_out.compared_with) == (None, NEXT_VERSION)
+
+
+@pytest.mark.parametrize("rows", [1, 3, 9, 10, 11, 12])
+@pytest.mark.parametrize("seed", [1, 2])
+def test_a_new_product_of_whatever_number_of_orders_keeps_no_week_out(bucket: Bucket, rows: int, seed: int) -> None:
+    week = generate_week(seed=seed)
+    orders = np.random.default_rng(seed).integers(0, 200, rows)
+    new = pd.DataFrame({HOURS: 60 + 0.01 * orders, ORDERS: orders, PRODUCT: "SKU-NEW"})
+    bucket.put(dataset_key(FRIDAY), to_csv(pd.concat([week, new])))
+    run(bucket.store, THRESHOLDS, NOW, "abc1234")
+    manifest, estimator = manifest_of(bucket), Registry(bucket.store).load_champion().estimator
+    assert manifest.products["SKU-NEW"].pooled == (rows < 10)
+    assert estimator.pooled_codes_ == list(manifest.pooled_error) == (["SKU-NEW"] if rows < 10 else [])
+    assert all(40 < error < 60 for error in manifest.pooled_error.values())
+    assert manifest.hold_out.candidate.rmse < 0.9
 
 
 def test_the_error_in_production_is_measured_where_too_few_rows_of_the_hold_out_are_known(
