@@ -46,7 +46,7 @@ fuzz: .venv/installed ## Send 10,000 requests that are made up from the service'
 .PHONY: mutants
 mutants: .venv/installed ## Say which faults in the gates, the data contract and the registry no test would notice (slow)
 	@$(BIN)/mutmut run
-	@$(BIN)/mutmut results
+	@! $(BIN)/mutmut results | grep . || { echo "ERROR: no test notices these: mutmut show NAME" >&2; exit 1; }
 
 .PHONY: image
 image: .venv/installed .venv-bodywork/installed ## Build and push the stage image, unless it is there (IMAGE_BUILDER=command, called with folder and tag)

@@ -86,7 +86,7 @@ def _misbehaviour(curve: Curve) -> list[str]:
 
 def _falls(curve: Curve) -> Floats:
     """By how many hours each estimate is below the one before it."""
-    return -np.diff(curve.hours)
+    return curve.hours[:-1] - curve.hours[1:]
 
 
 def freshness_gate(age_days: float, max_age_days: float) -> GateVerdict:

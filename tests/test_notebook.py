@@ -23,7 +23,7 @@ def test_the_notebook_runs_from_top_to_bottom(monkeypatch: pytest.MonkeyPatch, t
     client = NotebookClient(notebook, resources={"metadata": {"path": str(NOTEBOOK.parent)}}, kernel_name="python3")
     client.execute()
     outputs = "".join(str(cell.get("outputs")) for cell in notebook.cells)
-    assert "over the threshold of 1.05: 0.0% of the weeks" in outputs
+    assert "over the threshold of 1.05: 0.0% of the weeks of 1,000 orders" in outputs
     results = [output["data"].get("text/plain") for cell in notebook.cells for output in cell.get("outputs", [])
                if output.output_type == "execute_result"]  # fmt: skip
     assert "'boosted_trees'" in results  # where hours bend they are chosen

@@ -169,13 +169,22 @@ def test_bytes_that_the_manifest_does_not_describe_are_never_unpickled(
     trained_bucket: Bucket, registry: Registry, spoil: Callable[[bytes], bytes]
 ) -> None:
     trained_bucket.put(model_key(VERSION), spoil(trained_bucket.get(model_key(VERSION))))
-    with pytest.raises(ModelCorrupt, match=f"{model_key(VERSION)}: .* it was damaged or replaced"):
+    digest = r"[0-9a-f]{12}\.\.\."
+    said = f"{model_key(VERSION)}: \\d+ bytes with sha256 {digest}, the manifest says \\d+ bytes with {digest}: it was"
+    with pytest.raises(ModelCorrupt, match=f"^{said} damaged or replaced$"):
         registry.load_champion()
 
 
 def test_a_manifest_of_other_products_is_no_pair_with_its_model(trained_bucket: Bucket, registry: Registry) -> None:
     edit_manifest(trained_bucket, lambda manifest: manifest["products"].pop("SKU001"))
     with pytest.raises(ModelCorrupt, match=f"{model_key(VERSION)} knows other products than its manifest"):
+        registry.load_champion()
+
+
+def test_a_rejected_trainings_manifest_describes_no_model(trained_bucket: Bucket, registry: Registry) -> None:
+    edit_manifest(trained_bucket, lambda manifest: manifest.update(model=None))
+    said = f"^{manifest_key(VERSION)} is of a rejected training, there is no model$"
+    with pytest.raises(ModelNotFound, match=said):
         registry.load_champion()
 
 
@@ -199,6 +208,13 @@ def test_a_model_of_other_libraries_is_never_unpickled(
         registry.load_champion()
 
 
+def test_every_library_that_differs_is_named(trained_bucket: Bucket, registry: Registry) -> None:
+    edit_manifest(trained_bucket, lambda manifest: manifest["libraries"].update(numpy="1.0", joblib="2.0"))
+    said = r"made with numpy 1\.0 \(here [^)]+\), joblib 2\.0 \(here [^)]+\): train again with these versions$"
+    with pytest.raises(ModelIncompatible, match=f"^{model_key(VERSION)}: {said}"):
+        registry.load_champion()
+
+
 @pytest.mark.parametrize(
     ("body", "problem"),
     [
@@ -211,7 +227,7 @@ def test_bytes_that_hold_no_model_of_ours_are_named(
     trained_bucket: Bucket, registry: Registry, body: bytes, problem: str
 ) -> None:
     replace_model(trained_bucket, body)
-    with pytest.raises(ModelCorrupt, match=problem):
+    with pytest.raises(ModelCorrupt, match=f"^{model_key(VERSION)} {problem}"):
         registry.load_champion()
 
 
@@ -253,7 +269,9 @@ def test_a_model_of_another_scikit_learn_than_its_manifest_says_is_refused(
             registry.load_champion()
 
 
-def test_a_record_is_laid_out_for_people(trained_bucket: Bucket) -> None:
+def test_a_record_is_laid_out_for_people(trained_bucket: Bucket, registry: Registry) -> None:
+    pointer = pointer_of(trained_bucket)
+    registry.promote(pointer.champion, pointer)
     body = trained_bucket.get(CHAMPION_KEY).decode()
     assert body == json.dumps(json.loads(body), indent=2) + "\n"
 
