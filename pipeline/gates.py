@@ -9,7 +9,7 @@ from pipeline.evaluation import Curve
 from pipeline.manifest import GateName, GateVerdict, Metrics, Outcome
 
 CHAMPION_TOLERANCE = 1.05  # x the champion's RMSE: what weeks of 1,000 rows stay within with nothing learnt or lost; of
-# 400 rows one in 30 does not, of 200 one in five (notebooks/time_to_dispatch_model.ipynb)
+# 400 rows one in 30 does not, of 200 one in ten or more (notebooks/time_to_dispatch_model.ipynb)
 FALL_TOLERANCE = 1e-9  # hours: what floating-point sums may differ by
 HIGHEST_HOURS = 1.25  # x the highest observed hours
 STALE_DAYS = 8.0  # a week and a day: Friday's dataset did not come
