@@ -130,13 +130,12 @@ class Registry:
 
         One that cannot be read is left out; `problem` is told why.
         """
-        first = names.spell_version(since) if since else ""
         readers = {version: self.read_rejected for version in self.rejected_versions()}
         readers |= {version: self.read_manifest for version in self.versions()}
+        if since:
+            readers = {version: read for version, read in readers.items() if version >= names.spell_version(since)}
         manifests = []
         for version, read in sorted(readers.items()):
-            if version < first:
-                continue
             try:
                 manifests.append(read(version))
             except (ModelError, StoreRefused) as error:
@@ -355,11 +354,12 @@ class Registry:
 
         A record that cannot be read is left out, as a pointer is; `problem` is told why.
         """
-        first = names.champion_record_key(since, "") if since else ""
+        keys = self._store.keys(names.HISTORY)
+        if since:
+            first = names.champion_record_key(since, "")
+            keys = [key for key in keys if key > first]  # pragma: no mutate (no key is the same, each has a digest)
         kept = []
-        for key in self._store.keys(names.HISTORY):
-            if key < first:
-                continue
+        for key in keys:
             try:
                 kept.append(Champion.model_validate_json(self._store.get(key).body))
             except ValidationError as error:

@@ -502,6 +502,9 @@ def test_what_was_trained_and_promoted_since_a_moment_is_read_and_nothing_before
         f"{HISTORY}2026-11-22T08:00:00Z-0123456789ab.json",
     ]
     assert registry.trainings(raise_it, since=NEXT_SATURDAY)
+    told.clear()
+    registry.champions(lambda problem: told.append(str(problem)), since=NOW + timedelta(days=1))  # that very second
+    assert len(told) == 1
     tomorrow = pointer_of(two_weeks).champion.promoted_at + timedelta(days=1)
     assert [one.version for one in registry.champions(raise_it, since=tomorrow)] == [NEXT_VERSION]
 
