@@ -2,7 +2,7 @@
 
 from fastapi import FastAPI
 
-from pipeline.estimates import ROUTE, DispatchEstimate, OrderQuery
+from pipeline.serving.schemas import ROUTE, DispatchEstimate, OrderQuery
 
 app = FastAPI()
 

@@ -17,7 +17,7 @@ from pathlib import Path
 from benchmarks.load import HOST, Outcome, closed_loop, open_loop
 from benchmarks.machine import cores, descriptors, peak_mib, resident_mib
 from local.s3_server import stop
-from pipeline.estimates import ROUTE
+from pipeline.serving.schemas import ROUTE
 
 CONNECTIONS = 64
 PRODUCTS = ("SKU001", "SKU002", "SKU003", "SKU004", "SKU005")

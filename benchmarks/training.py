@@ -16,8 +16,8 @@ from benchmarks.machine import peak_mib
 from local.generate_orders import generate_week, to_csv
 from local.s3_server import s3_client
 from local.stages import ROOT
-from pipeline.names import dataset_key
-from pipeline.orders import HOURS, ORDERS
+from pipeline.keys import dataset_key
+from pipeline.training.data_contract import HOURS, ORDERS
 
 SIZES = (1_000, 100_000, 10_000_000)
 

@@ -22,9 +22,9 @@ from e2e.load import CLIENTS
 from local.generate_orders import generate_week, to_csv
 from operations.cluster import CONTROLLER_NAMESPACE, ROOT, get, items, kubectl, read_project, run
 from operations.service import ready_pods
-from pipeline.names import dataset_key
-from pipeline.object_store import ObjectStore
-from pipeline.registry import Registry
+from pipeline.keys import dataset_key
+from pipeline.registry.object_store import ObjectStore
+from pipeline.registry.models import Registry
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client

@@ -16,8 +16,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from pipeline.names import dataset_key
-from pipeline.orders import HOURS, ORDERS, PRODUCT
+from pipeline.keys import dataset_key
+from pipeline.training.data_contract import HOURS, ORDERS, PRODUCT
 
 ORDERS_A_WEEK = 1_000
 MOST_ORDERS_A_DAY = 200

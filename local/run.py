@@ -24,8 +24,8 @@ from local import stages
 from local.generate_orders import generate_week, share, to_csv
 from local.s3_server import HOST, Ports, S3ServerError, s3_client, s3_server, stop
 from pipeline.errors import TimeToDispatchError
-from pipeline.names import DATASETS, dataset_key, parse_dataset_key
-from pipeline.object_store import ObjectStore
+from pipeline.keys import DATASETS, dataset_key, parse_dataset_key
+from pipeline.registry.object_store import ObjectStore
 from pipeline.utils import checked_out_commit
 
 FREE_BYTES = 1_000_000_000  # what SeaweedFS wants for its volumes before it takes an object

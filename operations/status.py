@@ -20,7 +20,7 @@ from operations.cluster import (
     kubectl,
     read_project,
 )
-from pipeline.names import parse_version
+from pipeline.keys import parse_version
 
 
 def main() -> int:

@@ -1,30 +1,18 @@
 """From a week of orders on S3 to an API that says how many hours the next order takes to dispatch.
 
-Two stages, started by Bodywork, and what they are made of. Imports go one way: stages -> edges -> core.
+Two stages, started by Bodywork, four rooms, and what every room needs. `.importlinter` has the import rules.
 
-    stages  train_model    S3 datasets/ -> a fitted model on S3 models/, promoted when the gates let it in
-            serve_model    the champion from S3 models/ -> POST /api/v0.1/time_to_dispatch
-    edges   object_store   S3, over its wire protocol
-            registry       versions and the champion pointer, on an object store
-            registry_commands  list, show, promote, rollback, history
-            lane           the hot route, answered in front of FastAPI
-            traffic        every other request: counted, bounded, logged
-            api            the HTTP routes
-            estimates      the question, the answer, and their counting
-            server         uvicorn, with a drain on SIGTERM
-            metrics        what Prometheus reads
-            utils          the one log format, and the limit on a stage's time
-    core    training       a week of orders -> a fitted model, its figures, the gates' verdicts
-            names          how keys and versions are spelt
-            orders         the data contract
-            estimator      the scikit-learn estimator that is persisted
-            candidates     what may be fitted, and how the choice is made
-            drift          this week against the one before
-            evaluation     hold-out, metrics and curves
-            gates          what keeps a bad model out
-            history        errors promised and seen, week by week
-            report, plots  the training report
-            manifest       what is kept beside a model
-            predictor      answers from a loaded model
-            errors         what can go wrong
+    train_model.py  stage 1: S3 datasets/ -> a judged model on S3 models/, promoted when every gate passes
+    serve_model.py  stage 2: the champion from S3 models/ -> POST /api/v0.1/time_to_dispatch
+
+    training/       a week of orders in, a judged challenger out
+    registry/       S3: versions, the champion pointer, history; `python -m pipeline.registry` is its command line
+    report/         the training report and its plots
+    serving/        the HTTP service
+
+    keys.py         the names of objects on S3
+    manifest.py     what is stored beside a model
+    estimator.py    the scikit-learn estimator in every stored model; it never moves, since pickles name its path
+    errors.py       what can go wrong
+    utils.py        the log format and the time limit that both stages share
 """

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field
 
-from pipeline.names import parse_version
+from pipeline.keys import parse_version
 
 Outcome = Literal["pass", "warn", "reject"]
 DriftVerdict = Literal["stable", "moderate", "major"]

@@ -6,12 +6,12 @@ import logging
 import sys
 from collections.abc import Sequence
 
-from pipeline.api import Lifecycle, create_app
+from pipeline.serving.app import Lifecycle, create_app
 from pipeline.errors import TimeToDispatchError
-from pipeline.object_store import ObjectStore
-from pipeline.predictor import Predictor
-from pipeline.registry import Registry
-from pipeline.server import DrainingServer, listen
+from pipeline.registry.object_store import ObjectStore
+from pipeline.serving.predictor import Predictor
+from pipeline.registry.models import Registry
+from pipeline.serving.server import DrainingServer, listen
 from pipeline.utils import LOG_FORMATS, Stopped, TimeIsUp, configure_logger, time_limit
 
 START_SECONDS = 50  # to have a model, whatever S3 does; below bodywork.yaml's max_startup_time_seconds

@@ -13,7 +13,7 @@ from datetime import UTC, datetime, timedelta
 import numpy as np
 import pandas as pd
 
-from pipeline.drift import PreviousWeek, compare_weeks, remember
+from pipeline.training.drift import PreviousWeek, compare_weeks, remember
 from pipeline.errors import (
     DatasetInvalid,
     ModelError,
@@ -24,9 +24,9 @@ from pipeline.errors import (
     TrainingRejected,
     WriteConflict,
 )
-from pipeline.evaluation import HOLD_OUT
+from pipeline.training.evaluation import HOLD_OUT
 from pipeline.manifest import Champion, DatasetRecord, GateVerdict, HoldOut, Manifest, WeekOnWeek, running_libraries
-from pipeline.names import (
+from pipeline.keys import (
     DATASETS,
     SAME_WEEK,
     DatasetKey,
@@ -35,11 +35,19 @@ from pipeline.names import (
     rejected_report_key,
     spell_version,
 )
-from pipeline.object_store import ObjectStore
-from pipeline.orders import parse_orders
-from pipeline.report import Evidence, render_report
-from pipeline.registry import ChampionPointer, LoadedModel, Registry, describe_model, pickle_model
-from pipeline.training import Challenger, Comparison, Thresholds, challenge, compare, compare_by_promise, judge
+from pipeline.registry.object_store import ObjectStore
+from pipeline.training.data_contract import parse_orders
+from pipeline.report.render import Evidence, render_report
+from pipeline.registry.models import ChampionPointer, LoadedModel, Registry, describe_model, pickle_model
+from pipeline.training.challenger import (
+    Challenger,
+    Comparison,
+    Thresholds,
+    challenge,
+    compare,
+    compare_by_promise,
+    judge,
+)
 from pipeline.utils import LOG_FORMATS, Interrupted, configure_logger, first_few, time_limit
 
 SEED = 42  # of the split, the folds and the candidates: the same week gives the same model

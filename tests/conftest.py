@@ -21,12 +21,12 @@ from moto.server import ThreadedMotoServer
 from local import stages
 from local.generate_orders import generate_week, to_csv
 from local.s3_server import GRPC_OFFSET, Ports, s3_client, s3_server
-from pipeline.names import dataset_key
-from pipeline.object_store import ObjectStore
-from pipeline.predictor import Predictor
-from pipeline.registry import LoadedModel, Registry
+from pipeline.keys import dataset_key
+from pipeline.registry.object_store import ObjectStore
+from pipeline.serving.predictor import Predictor
+from pipeline.registry.models import LoadedModel, Registry
 from pipeline.train_model import run as train
-from pipeline.training import Thresholds
+from pipeline.training.challenger import Thresholds
 
 NOW = datetime(2026, 11, 21, 8, 0, tzinfo=UTC)  # the Saturday morning after the week below
 FRIDAY = datetime(2026, 11, 20, 23, 0, tzinfo=UTC)

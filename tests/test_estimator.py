@@ -10,7 +10,7 @@ from sklearn.tree import DecisionTreeRegressor
 
 from local.generate_orders import NOISE_HOURS, PRODUCTS, generate_week
 from pipeline.estimator import ENOUGH_ROWS, LinePerProduct, TimeToDispatchRegressor
-from pipeline.orders import HOURS, ORDERS, PRODUCT
+from pipeline.training.data_contract import HOURS, ORDERS, PRODUCT
 
 
 def fitted(orders: pd.DataFrame) -> TimeToDispatchRegressor:

@@ -10,8 +10,8 @@ from contextlib import closing
 
 import pytest
 
-from pipeline.estimates import ROUTE
-from pipeline.names import CHAMPION_KEY, manifest_key, model_key, spell_version
+from pipeline.serving.schemas import ROUTE
+from pipeline.keys import CHAMPION_KEY, manifest_key, model_key, spell_version
 from pipeline.serve_model import main
 from tests.conftest import DRAIN_SECONDS, NOW, Bucket, RunStage, Service
 

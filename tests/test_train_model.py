@@ -17,10 +17,10 @@ from pipeline.errors import (
     WriteConflict,
 )
 from pipeline.manifest import Champion, Manifest
-from pipeline.names import CHAMPION_KEY, dataset_key, manifest_key, model_key, spell_version
-from pipeline.object_store import ObjectStore
-from pipeline.orders import HOURS, ORDERS, PRODUCT
-from pipeline.registry import Registry
+from pipeline.keys import CHAMPION_KEY, dataset_key, manifest_key, model_key, spell_version
+from pipeline.registry.object_store import ObjectStore
+from pipeline.training.data_contract import HOURS, ORDERS, PRODUCT
+from pipeline.registry.models import Registry
 from pipeline.train_model import main, run
 from tests.conftest import FRIDAY, NEXT_FRIDAY, NEXT_SATURDAY, NOW, THRESHOLDS, WEEK, Bucket, RunStage, free_port
 

@@ -1,0 +1,204 @@
+"""The training report: one HTML file that says why a model was let in, or was not.
+
+At the top what a product manager asks, below what a data scientist asks. Everything in it comes from the manifest and
+the evidence; nothing is decided here.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+
+from pipeline.report import plots
+from pipeline.training.drift import PreviousWeek
+from pipeline.estimator import Floats, TimeToDispatchRegressor
+from pipeline.training.evaluation import sample
+from pipeline.training.gates import CHAMPION_TOLERANCE
+from pipeline.registry.history import Week, weeks
+from pipeline.manifest import DRIFT_SOURCE, MAJOR_DRIFT, MODERATE_DRIFT, Champion, Manifest
+from pipeline.keys import parse_dataset_key
+from pipeline.training.data_contract import HOURS, ORDERS, PRODUCT
+
+TEMPLATE = "report.html.jinja"
+CURVES = 24  # products whose curve is drawn, those with the most orders: 500 would be 20 s and 5 MB
+TABLE_ROWS = 12  # products shown at once in a table; the others unfold
+CURVE_POINTS = 60
+SAMPLE_ROWS = 50_000  # of the orders, for the plots and the champion's error by product
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What the report shows beside the manifest.
+
+    `predicted` are the hours, of shape (n_hold_out,), by the model that was fitted without the hold-out; `model` is the
+    one fitted on all orders. `earlier` are the trainings before this one and `champions` the champions so far, both in
+    the order of their time. `taken_out` is the champion of this very week that somebody took out by hand, if one did.
+    """
+
+    orders: pd.DataFrame
+    hold_out: pd.DataFrame
+    predicted: Floats
+    model: TimeToDispatchRegressor
+    previous: PreviousWeek | None
+    champion: TimeToDispatchRegressor | None
+    earlier: Sequence[Manifest]
+    champions: Sequence[Champion]
+    taken_out: str | None
+
+
+@dataclass(frozen=True)
+class ProductRow:
+    """A product in the report's tables: its orders now and a week ago, and how far estimates are off, in hours."""
+
+    code: str
+    rows: int
+    rows_before: int | None
+    pooled: bool
+    mae: float | None
+    bias: float | None
+    champion_mae: float | None
+
+
+def render_report(manifest: Manifest, evidence: Evidence) -> bytes:
+    """The report as a self-contained HTML file: no script, and no request to anywhere."""
+    environment = Environment(
+        loader=FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {"hours": _hours, "week": _week}
+    orders = sample(evidence.orders, SAMPLE_ROWS, manifest.hold_out.seed)
+    actual = evidence.hold_out[HOURS].to_numpy()
+    history = weeks([*evidence.earlier, manifest])
+    page = environment.get_template(TEMPLATE).render(
+        manifest=manifest,
+        accepted=manifest.model is not None,
+        comparison=_compare(manifest),
+        products=_product_rows(manifest, evidence),
+        pooled=[f"{code} (off by {_hours(off)})" for code, off in manifest.pooled_error.items()],
+        table_rows=TABLE_ROWS,
+        curves=list(_curves(manifest, evidence)),
+        actual_plot=plots.actual_plot(actual, evidence.predicted),
+        residual_plot=plots.residual_plot(actual, evidence.predicted),
+        spread_plot=plots.spread_plot(actual, evidence.predicted),
+        week_plots=[_weeks_plot(orders, evidence.previous, *column) for column in _COLUMNS],
+        moderate=MODERATE_DRIFT,
+        major=MAJOR_DRIFT,
+        source=DRIFT_SOURCE,
+        candidates=_candidate_rows(manifest),
+        candidates_plot=_candidates_plot(manifest),
+        history=history[::-1],
+        history_plot=_history_plot(history) if len(history) > 1 else None,
+        champions=evidence.champions[::-1],
+        taken_out=evidence.taken_out,
+        tolerance=CHAMPION_TOLERANCE,
+    )
+    return page.encode()
+
+
+_COLUMNS = ((HOURS, "hours to dispatch"), (ORDERS, "orders placed that day"))
+
+
+def _hours(hours: float) -> str:
+    """Hours as one says them: a short time in minutes too."""
+    return f"{hours:.2f} h ({hours * 60:.0f} minutes)" if hours < 2 else f"{hours:,.1f} h"
+
+
+def _week(dataset: str) -> str:
+    parsed = parse_dataset_key(dataset)
+    return parsed.timestamp.strftime("%A %-d %B %Y, %H:%M UTC") if parsed else dataset
+
+
+def _compare(manifest: Manifest) -> str | None:
+    """How the new model does against the one in production, in words; None where they were not compared."""
+    ours, theirs = manifest.hold_out.candidate_where_champion_knows, manifest.hold_out.champion
+    if ours is None or theirs is None:
+        return None
+    if ours.rmse > theirs.rmse * CHAMPION_TOLERANCE:
+        return "worse than"
+    return "better than" if ours.rmse * CHAMPION_TOLERANCE < theirs.rmse else "as good as"
+
+
+def _product_rows(manifest: Manifest, evidence: Evidence) -> list[ProductRow]:
+    """Every product of this week or the one before, those with the most orders first."""
+    counts_before = evidence.previous.rows_by_product if evidence.previous else {}
+    errors = evidence.predicted - evidence.hold_out[HOURS].to_numpy()
+    mae, bias = (_means_by_product(evidence.hold_out, figures) for figures in (np.abs(errors), errors))
+    theirs = _champion_errors(manifest, evidence) if manifest.production_error else {}  # else it was fitted on these
+    codes = [*manifest.products, *(code for code in counts_before if code not in manifest.products)]
+    rows = [
+        ProductRow(
+            code,
+            rows=manifest.products[code].rows if code in manifest.products else 0,
+            rows_before=counts_before.get(code, 0) if evidence.previous else None,
+            pooled=code in manifest.products and manifest.products[code].pooled,
+            mae=mae.get(code),
+            bias=bias.get(code),
+            champion_mae=theirs.get(code),
+        )
+        for code in codes
+    ]
+    return sorted(rows, key=lambda row: (-row.rows, row.code))
+
+
+def _champion_errors(manifest: Manifest, evidence: Evidence) -> dict[str, float]:
+    if evidence.champion is None:
+        return {}
+    drawn = sample(evidence.hold_out, SAMPLE_ROWS, manifest.hold_out.seed)
+    known = drawn[drawn[PRODUCT].isin(evidence.champion.product_codes_)]
+    return _means_by_product(known, np.abs(evidence.champion.predict(known) - known[HOURS].to_numpy()))
+
+
+def _means_by_product(orders: pd.DataFrame, figures: Floats) -> dict[str, float]:
+    means = pd.Series(figures, index=orders.index).groupby(orders[PRODUCT], observed=True).mean()
+    return {str(code): float(mean) for code, mean in means.items()}
+
+
+def _curves(manifest: Manifest, evidence: Evidence) -> Iterator[tuple[str, bool, Markup]]:
+    """The products that a gate names, then those with the most orders: code, whether the champion knows it, plot."""
+    reasons = [reason for verdict in manifest.gates for reason in verdict.reasons]
+    named = {code for code in manifest.products if any(reason.startswith(f"{code}: ") for reason in reasons)}
+    first = sorted(manifest.products.items(), key=lambda item: (item[0] not in named, -item[1].rows))
+    for code, seen in first[:CURVES]:
+        mine = evidence.orders[(evidence.orders[PRODUCT] == code).to_numpy()]
+        at = np.linspace(0, seen.orders_max, CURVE_POINTS)
+        old = _estimates(evidence.champion, code, at) if evidence.champion else None
+        new = _estimates(evidence.model, code, at)
+        assert new is not None
+        yield code, old is not None, plots.curve_plot(mine[ORDERS].to_numpy(), mine[HOURS].to_numpy(), at, new, old)
+
+
+def _estimates(model: TimeToDispatchRegressor, code: str, at: Floats) -> Floats | None:
+    if code not in model.product_codes_:
+        return None
+    return model.predict_encoded(np.column_stack([np.full(at.shape, model.product_codes_.index(code)), at]))
+
+
+def _weeks_plot(orders: pd.DataFrame, previous: PreviousWeek | None, column: str, what: str) -> Markup:
+    before = previous.orders[column].to_numpy() if previous else None
+    return plots.weeks_plot(orders[column].to_numpy(), before, what)
+
+
+def _candidates_plot(manifest: Manifest) -> Markup:
+    return plots.candidates_plot(
+        {name: score.rmse_folds for name, score in manifest.candidates.items() if score.failure is None}
+    )
+
+
+def _candidate_rows(manifest: Manifest) -> Iterator[tuple[str, float, float]]:
+    """Each candidate that could be fitted, with the mean and the standard deviation of its RMSE over the folds."""
+    for name, score in manifest.candidates.items():
+        if score.failure is None:
+            yield name, float(np.mean(score.rmse_folds)), float(np.std(score.rmse_folds, ddof=1))
+
+
+def _history_plot(history: Sequence[Week]) -> Markup:
+    return plots.history_plot(
+        [week.promised_rmse for week in history], [week.seen[0].rmse if week.seen else None for week in history]
+    )

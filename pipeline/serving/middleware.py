@@ -1,0 +1,94 @@
+"""What happens to each request, whatever it asks: it is counted, timed, bounded in number and, if asked for, logged."""
+
+import logging
+import time
+from collections.abc import Collection
+
+from starlette.requests import ClientDisconnect
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from pipeline.serving.schemas import ROUTE
+from pipeline.serving.metrics import ServiceMetrics
+from pipeline.utils import request_headers
+
+MAX_IN_FLIGHT = 1_000  # requests that wait for the rest of their body, or for a file: some 40 kB each
+NEVER_SHED = frozenset({"/livez", "/readyz", "/metrics"})
+RETRY_AFTER_SECONDS = 1
+OVERLOADED = b'{"detail":"too many requests in flight, try again later"}'
+
+log = logging.getLogger(__name__)
+
+
+class Traffic:
+    """Everything but what the lane answers; of that, it keeps the books."""
+
+    def __init__(self, app: ASGIApp, metrics: ServiceMetrics, routes: Collection[str], log_requests: bool) -> None:
+        self._app = app
+        self._metrics = metrics
+        self._routes = frozenset(routes)
+        self._log_requests = log_requests
+        self.in_flight = 0
+        metrics.in_flight.set_function(lambda: self.in_flight)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass the request on, or answer 503 at once where too many are in flight."""
+        if scope["type"] == "http":
+            await self.pass_on(scope, receive, send, time.perf_counter())
+        else:
+            await self._app(scope, receive, send)
+
+    async def pass_on(self, scope: Scope, receive: Receive, send: Send, start: float) -> None:
+        """The same, of a request that was there at `start`, by time.perf_counter()."""
+        status = 500  # unless something else is answered
+
+        async def note_status(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+            await send(message)
+
+        request_headers.set(scope["headers"])
+        app = self._shed if self.is_full() and scope["path"] not in NEVER_SHED else self._app
+        left = False
+        self.in_flight += 1
+        try:
+            await app(scope, receive, note_status)
+        except ClientDisconnect:  # half a request, and nobody to answer
+            left = True
+        finally:
+            self.in_flight -= 1
+            if left:
+                self._metrics.disconnected.inc()
+                if self._log_requests:
+                    self.log_request(scope, "left", time.perf_counter() - start)
+            else:
+                self.note(scope, status, time.perf_counter() - start)
+
+    def is_full(self) -> bool:
+        """Are as many requests in flight as may be?"""
+        return self.in_flight >= MAX_IN_FLIGHT
+
+    def note(self, scope: Scope, status: int, seconds: float) -> None:
+        """Keep the books: an answer, and what it took."""
+        path = scope["path"]
+        route = path if path in self._routes else "other"
+        self._metrics.count_request(route, scope["method"], status)
+        if path == ROUTE and scope["method"] == "POST" and status != 503:
+            self._metrics.request_seconds.observe(seconds)
+        if self._log_requests:
+            self.log_request(scope, status, seconds)
+
+    def log_request(self, scope: Scope, outcome: int | str, seconds: float) -> None:
+        """Write the request's line."""
+        address = scope["raw_path"].decode("ascii", "backslashreplace")
+        log.info("%s %.200s: %s in %.3f ms", scope["method"], address, outcome, seconds * 1e3)
+
+    async def _shed(self, scope: Scope, receive: Receive, send: Send) -> None:
+        self._metrics.shed.inc()
+        headers = [
+            (b"content-length", b"%d" % len(OVERLOADED)),
+            (b"content-type", b"application/json"),
+            (b"retry-after", b"%d" % RETRY_AFTER_SECONDS),
+        ]
+        await send({"type": "http.response.start", "status": 503, "headers": headers})
+        await send({"type": "http.response.body", "body": OVERLOADED})

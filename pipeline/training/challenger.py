@@ -1,0 +1,170 @@
+"""From a week of orders to a fitted model with its figures, and from those to the gates' verdicts. No S3, no clock."""
+
+from dataclasses import dataclass
+
+import pandas as pd
+from threadpoolctl import threadpool_limits
+
+from pipeline.training import gates
+from pipeline.training.candidates import SAMPLE_ROWS, Choice, candidates, choose, decide, failed
+from pipeline.errors import DatasetInvalid
+from pipeline.estimator import ENOUGH_ROWS, Floats, TimeToDispatchRegressor
+from pipeline.training.evaluation import (
+    HOLD_OUT,
+    curves,
+    measure,
+    pooled_errors,
+    product_means,
+    profile,
+    sample,
+    split,
+    too_rare,
+    without,
+)
+from pipeline.manifest import GateVerdict, Manifest, Metrics, ProductProfile
+from pipeline.training.data_contract import HOURS, PRODUCT
+
+
+LEAST_ROWS = 10  # of the hold-out, to judge a model or to compare two on: fewer say nothing about an error
+
+
+@dataclass(frozen=True)
+class Thresholds:
+    """What the gates ask for: R2 on the hold-out, and the age of the newest dataset in days."""
+
+    reject_below: float
+    warn_below: float
+    max_dataset_age_days: float
+
+
+@dataclass(frozen=True)
+class Challenger:
+    """The chosen candidate: fitted without the hold-out, how it did there, and refitted on all rows to be served."""
+
+    seed: int
+    choice: Choice
+    model: TimeToDispatchRegressor
+    refit: TimeToDispatchRegressor
+    hold_out: pd.DataFrame
+    predicted: Floats
+    metrics: Metrics
+    baseline: Metrics
+    products: dict[str, ProductProfile]
+    pooled_error: dict[str, float]
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Challenger and champion on the hold-out rows whose products both learnt, or why they were not compared.
+
+    `production_error` is the champion's on the rows of the week that it knows, or on a sample of them: its first week
+    in production.
+    """
+
+    rows: int = 0
+    challenger: Metrics | None = None
+    champion: Metrics | None = None
+    compared_with: str | None = None
+    production_error: Metrics | None = None
+    not_compared: str | None = None
+
+
+def challenge(orders: pd.DataFrame, seed: int) -> Challenger:
+    """Choose a candidate on the rows to fit on, fit it to them, and touch the hold-out once.
+
+    DatasetInvalid if too few rows can be held out.
+
+    A usual week on one core: OpenMP's threads spin while they wait for each other, and beside a busy neighbour on the
+    same cores a fit of 0.1 s took a minute (seen). A large one keeps all cores busy instead.
+    """
+    with threadpool_limits(1 if len(orders) <= SAMPLE_ROWS else None):
+        return _challenge(orders, seed)
+
+
+def _challenge(orders: pd.DataFrame, seed: int) -> Challenger:
+    fit_rows, hold_out = split(orders, seed)
+    if len(hold_out) < LEAST_ROWS:
+        raise DatasetInvalid(
+            f"{len(hold_out)} orders can be held out to judge a model by, {LEAST_ROWS} are needed: most of the "
+            f"{orders[PRODUCT].nunique()} products have fewer than {ENOUGH_ROWS} rows"
+        )
+    rare = too_rare(orders)
+    choice = choose(candidates(seed), without(fit_rows, rare), seed)
+    while True:
+        try:
+            model, refit = (
+                candidates(seed)[choice.chosen].fit(rows, rows[HOURS].to_numpy(), pooled=rare)
+                for rows in (fit_rows, orders)
+            )
+        except Exception as error:  # noqa: B902 - more rows than a fold may have more products than it can tell apart
+            choice = decide({**choice.scores, choice.chosen: failed(error)})
+        else:
+            break
+    predicted = model.predict(hold_out)
+    hours = hold_out[HOURS].to_numpy()
+    return Challenger(
+        seed,
+        choice,
+        model,
+        refit=refit,
+        hold_out=hold_out,
+        predicted=predicted,
+        metrics=measure(hours, predicted),
+        baseline=measure(hours, product_means(fit_rows, hold_out)),
+        products=profile(orders),
+        pooled_error=pooled_errors(refit, orders),
+    )
+
+
+def compare(
+    challenger: Challenger, version: str, champion: TimeToDispatchRegressor, orders: pd.DataFrame
+) -> Comparison:
+    """Measure both on the same rows, if the hold-out has enough of products that the champion, a version, learnt."""
+    drawn = sample(orders, SAMPLE_ROWS, challenger.seed)
+    known = drawn[drawn[PRODUCT].isin(champion.product_codes_)]
+    seen = measure(known[HOURS].to_numpy(), champion.predict(known)) if len(known) >= LEAST_ROWS else None
+    learnt = set(champion.product_codes_).difference(champion.pooled_codes_)
+    both = challenger.hold_out[PRODUCT].isin(learnt).to_numpy()
+    if both.sum() < LEAST_ROWS:
+        return Comparison(
+            production_error=seen,
+            not_compared=f"it learnt the products of {both.sum()} rows of the hold-out, {LEAST_ROWS} are needed",
+        )
+    rows = challenger.hold_out[both]
+    return Comparison(
+        rows=len(rows),
+        challenger=measure(rows[HOURS].to_numpy(), challenger.predicted[both]),
+        champion=measure(rows[HOURS].to_numpy(), champion.predict(rows)),
+        compared_with=version,
+        production_error=seen,
+    )
+
+
+def compare_by_promise(challenger: Challenger, champion: Manifest) -> Comparison:
+    """Compare with a champion of the same week, which was fitted on the rows that the challenger holds out.
+
+    Its error on them is no test of it; what it promised is its error as it was fitted without them.
+    """
+    promised = champion.hold_out
+    if (promised.rows, promised.share, promised.seed) != (len(challenger.hold_out), HOLD_OUT, challenger.seed):
+        return Comparison(not_compared="it was fitted on the rows of this hold-out, and promised nothing about them")
+    return Comparison(
+        rows=promised.rows,
+        challenger=challenger.metrics,
+        champion=promised.candidate,
+        compared_with=champion.version,
+    )
+
+
+def judge(
+    challenger: Challenger, comparison: Comparison, thresholds: Thresholds, dataset_age_days: float
+) -> list[GateVerdict]:
+    """Every gate's verdict, whatever the others say."""
+    return [
+        gates.accuracy_gate(challenger.metrics, thresholds.reject_below, thresholds.warn_below),
+        gates.baseline_gate(challenger.metrics, challenger.baseline),
+        gates.champion_gate(comparison.challenger, comparison.champion, comparison.not_compared),
+        gates.behaviour_gate(curves(challenger.model, challenger.products)),
+        gates.behaviour_gate(curves(challenger.refit, challenger.products), "behaviour_of_refit"),
+        gates.freshness_gate(dataset_age_days, thresholds.max_dataset_age_days),
+    ]

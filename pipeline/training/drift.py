@@ -1,0 +1,94 @@
+"""How far a week's orders are from those of the week before: the population stability index of each column.
+
+The index is the sum over bins of (q - p) ln(q / p), for the shares p of the earlier week and q of the later one.
+Below 0.1 is taken for no change, above 0.25 for a large one (N. Siddiqi, Credit Risk Scorecards, 2006). Two samples of
+n and m rows from one and the same distribution differ too: their index is about chi-squared with bins - 1 degrees of
+freedom, times 1/n + 1/m (B. Yurdakul and J. Naranjo, Statistical properties of the population stability index, Journal
+of Risk Model Validation 14(4), 2020). What chance reaches once in a thousand weeks is no drift, however large it is.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from scipy.special import chdtri
+
+from pipeline.training.evaluation import sample
+from pipeline.manifest import MAJOR_DRIFT, MODERATE_DRIFT, ColumnDrift, DriftVerdict, WeekOnWeek
+from pipeline.training.data_contract import HOURS, ORDERS, PRODUCT
+
+CHANCE = 1e-3
+BINS = 10  # of the numeric columns, equally filled by the earlier week
+SAMPLE_ROWS = 100_000  # enough to tell an index of 0.001 from chance
+
+
+@dataclass(frozen=True)
+class PreviousWeek:
+    """The dataset before the newest: its key, its rows, those of each product, and no more than SAMPLE_ROWS of them."""
+
+    dataset: str
+    rows: int
+    rows_by_product: dict[str, int]
+    orders: pd.DataFrame
+
+
+def remember(orders: pd.DataFrame, dataset: str, seed: int) -> PreviousWeek:
+    """Keep of a week what later ones are compared with."""
+    counts = orders[PRODUCT].value_counts()
+    return PreviousWeek(
+        dataset,
+        rows=len(orders),
+        rows_by_product={str(code): int(count) for code, count in counts.items()},
+        orders=sample(orders, SAMPLE_ROWS, seed),
+    )
+
+
+def compare_weeks(previous: PreviousWeek, orders: pd.DataFrame, seed: int) -> WeekOnWeek:
+    """Compare each column, and the products, of two weeks."""
+    before, now = previous.orders, sample(orders, SAMPLE_ROWS, seed)
+    products_before, products_now = (set(week[PRODUCT].cat.categories) for week in (before, orders))
+    codes = pd.api.types.union_categoricals([before[PRODUCT], now[PRODUCT]], sort_categories=True).codes
+    return WeekOnWeek(
+        dataset=previous.dataset,
+        rows=previous.rows,
+        drift={
+            HOURS: _numeric_drift(before[HOURS].to_numpy(), now[HOURS].to_numpy()),
+            ORDERS: _numeric_drift(before[ORDERS].to_numpy(), now[ORDERS].to_numpy()),
+            PRODUCT: _drift(codes[: len(before)], codes[len(before) :]),
+        },
+        new_products=sorted(products_now - products_before),
+        vanished_products=sorted(products_before - products_now),
+    )
+
+
+def _numeric_drift(before: NDArray[np.float64], now: NDArray[np.float64]) -> ColumnDrift:
+    """Bin by the earlier week's deciles; where it has no more values than that, each value is a bin.
+
+    A value that so many rows share that it is a decile twice is a bin of its own, apart from what is below it.
+    """
+    values = np.unique(before)
+    if len(values) <= BINS:
+        both = np.unique(np.concatenate([before, now]), return_inverse=True)[1]
+        return _drift(both[: len(before)], both[len(before) :])
+    deciles = np.quantile(before, np.linspace(0, 1, BINS + 1))
+    shared = deciles[1:][np.diff(deciles) == 0]
+    edges = np.unique(np.concatenate([deciles[1:-1], np.nextafter(shared, -np.inf)]))
+    return _drift(np.searchsorted(edges, before), np.searchsorted(edges, now))
+
+
+def _drift(before: NDArray[np.intp], now: NDArray[np.intp]) -> ColumnDrift:
+    """The index of two arrays of bin numbers; half a row is added to each bin, or an empty one makes it infinite."""
+    bins = 1 + max(before.max(), now.max())
+    counts_before, counts_now = np.bincount(before, minlength=bins), np.bincount(now, minlength=bins)
+    used = counts_before + counts_now > 0
+    p, q = ((counts[used] + 0.5) / (counts.sum() + 0.5 * used.sum()) for counts in (counts_before, counts_now))
+    psi = float(((q - p) * np.log(q / p)).sum())
+    by_chance = float(chdtri(max(used.sum() - 1, 1), CHANCE) * (1 / len(before) + 1 / len(now)))
+    return ColumnDrift(psi=psi, by_chance=by_chance, verdict=_verdict(psi, by_chance))
+
+
+def _verdict(psi: float, by_chance: float) -> DriftVerdict:
+    if psi < max(MODERATE_DRIFT, by_chance):
+        return "stable"
+    return "moderate" if psi < MAJOR_DRIFT else "major"
