@@ -136,8 +136,10 @@ def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     widths = [max(len(row[place]) for row in (header, *rows)) for place in range(len(header))]
     print()
     for row in (header, ["-" * width for width in widths], *rows):
-        first, *others = (f"{cell:<{width}}" if place == 0 else f"{cell:>{width}}"
-                          for place, (cell, width) in enumerate(zip(row, widths, strict=True)))  # fmt: skip
+        first, *others = (
+            f"{cell:<{width}}" if place == 0 else f"{cell:>{width}}"
+            for place, (cell, width) in enumerate(zip(row, widths, strict=True))
+        )
         print("| " + " | ".join([first, *others]) + " |", flush=True)
     print()
 

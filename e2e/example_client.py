@@ -1,6 +1,6 @@
 """A client as README's page for the backend team describes it; `make e2e` runs it against every roll-out.
 
-    python -m e2e.example_client http://127.0.0.1:8000 SKU001 112
+python -m e2e.example_client http://127.0.0.1:8000 SKU001 112
 """
 
 import sys

@@ -11,8 +11,8 @@ from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
-from e2e.git_server import GitServer, git_server
 from e2e.example_client import ROUTE
+from e2e.git_server import GitServer, git_server
 from e2e.load import BODY
 from e2e.world import LOG, NODE_PORT, SETTINGS, Done, Miss, World, expect, seconds_of, under_load
 from operations.cluster import (
@@ -74,8 +74,15 @@ def _run(world: World, server: GitServer) -> None:
     with world.scenario("first deployment from nothing") as figures:
         _set_up(world)
         done = world.deploy()
-        kubectl("patch", "service", world.project.service, "-n", world.project.name, "--patch", json.dumps(
-            {"spec": {"type": "NodePort", "ports": [{"port": 8000, "nodePort": NODE_PORT}]}}))  # fmt: skip
+        kubectl(
+            "patch",
+            "service",
+            world.project.service,
+            "-n",
+            world.project.name,
+            "--patch",
+            json.dumps({"spec": {"type": "NodePort", "ports": [{"port": 8000, "nodePort": NODE_PORT}]}}),
+        )
         time.sleep(2)
         figures += [f"make deploy {done.seconds:.0f} s", _predict(world)]
     if not world.table[-1][1]:
@@ -336,8 +343,10 @@ def _weekly(world: World) -> None:
         key = world.upload_week(noise=True)
         _start_job("weekly", "e2e-weekly-4")
         expect(_outcome("e2e-weekly-4") == "failed", "the run did not fail")
-        expect("Nothing was promoted: rejected" in kubectl("logs", "-n", CONTROLLER_NAMESPACE, "job/e2e-weekly-4"),
-               "the training's log is not in the run's")  # fmt: skip
+        expect(
+            "Nothing was promoted: rejected" in kubectl("logs", "-n", CONTROLLER_NAMESPACE, "job/e2e-weekly-4"),
+            "the training's log is not in the run's",
+        )
         expect((world.pods(), world.champion()) == before, "pods or champion changed")
         world.client.delete_object(Bucket=world.project.bucket, Key=key)
 
@@ -418,8 +427,16 @@ def _state(world: World) -> None:
             refused = refused_rights(namespace, {resource: verb}, "--as", account)
             expect(bool(refused), f"{account} may {verb} {resource} in {namespace}")
         for pod in ready_pods(project):
-            listing = kubectl("exec", "-n", project.name, pod, "--", "sh", "-c",
-                              "ls /var/run/secrets/kubernetes.io 2>&1; id -u; touch /opt/x 2>&1; true")  # fmt: skip
+            listing = kubectl(
+                "exec",
+                "-n",
+                project.name,
+                pod,
+                "--",
+                "sh",
+                "-c",
+                "ls /var/run/secrets/kubernetes.io 2>&1; id -u; touch /opt/x 2>&1; true",
+            )
             expect("No such file" in listing and "10001" in listing and "Read-only" in listing, listing)
 
 
@@ -480,8 +497,11 @@ def _uncommitted(world: World) -> Iterator[None]:
 def _terminating(name: str) -> Iterator[None]:
     """A namespace that is being deleted, and held there by an object that waits for its owner."""
     kubectl("create", "namespace", name)
-    holder = {"apiVersion": "v1", "kind": "ConfigMap",
-              "metadata": {"name": "holder", "namespace": name, "finalizers": ["example.com/e2e"]}}  # fmt: skip
+    holder = {
+        "apiVersion": "v1",
+        "kind": "ConfigMap",
+        "metadata": {"name": "holder", "namespace": name, "finalizers": ["example.com/e2e"]},
+    }
     kubectl("create", "-f", "-", stdin=json.dumps(holder))
     kubectl("delete", "namespace", name, "--wait=false")
     try:
@@ -513,8 +533,11 @@ def _job_log(job: str, lines: int = 1) -> str:
 
 
 def _evict(world: World, pod: str) -> None:
-    eviction = {"apiVersion": "policy/v1", "kind": "Eviction",
-                "metadata": {"name": pod, "namespace": world.project.name}}  # fmt: skip
+    eviction = {
+        "apiVersion": "policy/v1",
+        "kind": "Eviction",
+        "metadata": {"name": pod, "namespace": world.project.name},
+    }
     path = f"/api/v1/namespaces/{world.project.name}/pods/{pod}/eviction"
     kubectl("create", "--raw", path, "-f", "-", stdin=json.dumps(eviction))
 

@@ -23,16 +23,22 @@ from local.generate_orders import generate_week, to_csv
 from operations.cluster import CONTROLLER_NAMESPACE, ROOT, get, items, kubectl, read_project, run
 from operations.service import ready_pods
 from pipeline.keys import dataset_key
-from pipeline.registry.object_store import ObjectStore
 from pipeline.registry.models import Registry
+from pipeline.registry.object_store import ObjectStore
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
 NODE_PORT = 30080
 LOG = ROOT / ".e2e.log"  # what the make verbs said
-SETTINGS = ("KUBECONFIG", "AWS_ENDPOINT_URL", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "E2E_GIT_LISTEN",
-            "E2E_GIT_URL")  # fmt: skip
+SETTINGS = (
+    "KUBECONFIG",
+    "AWS_ENDPOINT_URL",
+    "AWS_ACCESS_KEY_ID",
+    "AWS_SECRET_ACCESS_KEY",
+    "E2E_GIT_LISTEN",
+    "E2E_GIT_URL",
+)
 VERB_SECONDS = 420
 
 
@@ -136,8 +142,12 @@ class World:
         start, said = time.monotonic(), ""
         with subprocess.Popen(
             ["make", verb, *old, f"BIN={Path(sys.executable).parent}"],
-            cwd=self.clone, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-        ) as process:  # fmt: skip
+            cwd=self.clone,
+            env=environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        ) as process:
             assert process.stdout is not None
             limit = threading.Timer(VERB_SECONDS, process.terminate)
             limit.start()
@@ -191,9 +201,18 @@ class World:
         """Make or replace a Secret."""
         given = "".join(f"{key}={value}\n" for key, value in values.items())
         manifest = kubectl(
-            "create", "secret", "generic", name, "-n", namespace, "--dry-run=client", "-o", "yaml",
-            "--from-env-file=/dev/stdin", stdin=given,
-        )  # fmt: skip
+            "create",
+            "secret",
+            "generic",
+            name,
+            "-n",
+            namespace,
+            "--dry-run=client",
+            "-o",
+            "yaml",
+            "--from-env-file=/dev/stdin",
+            stdin=given,
+        )
         kubectl("apply", "-f", "-", stdin=manifest)
 
     def s3_secret(self, **changed: str) -> None:

@@ -221,9 +221,12 @@ def _push_tag(tag: str, commit: str) -> None:
         raise OperationError(f"tag {tag} at {_remote()} is {there.split()[0][:7]}, not {commit[:7]}: somebody moved it")
     if not there:
         run(
-            ["git", "push", "--quiet", _remote(), f"{commit}:refs/tags/{tag}"], "git push",
-            cwd=ROOT, env=_git_environment(), seconds=120,
-        )  # fmt: skip
+            ["git", "push", "--quiet", _remote(), f"{commit}:refs/tags/{tag}"],
+            "git push",
+            cwd=ROOT,
+            env=_git_environment(),
+            seconds=120,
+        )
 
 
 def _git_environment() -> dict[str, str]:

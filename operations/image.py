@@ -1,7 +1,7 @@
 """The stage image: its tag is derived from what goes in, so that the same input is never built twice.
 
-    python -m operations.image       build and push what bodywork.yaml names, unless it is there
-    python -m operations.image tag   print the tag that the inputs give
+python -m operations.image       build and push what bodywork.yaml names, unless it is there
+python -m operations.image tag   print the tag that the inputs give
 """
 
 import hashlib

@@ -21,9 +21,9 @@ from operations.cluster import (
     step,
 )
 from pipeline.errors import PromotionUnknown, TimeToDispatchError, WriteConflict
-from pipeline.registry.object_store import ObjectStore
-from pipeline.registry.models import Registry
 from pipeline.registry.__main__ import ROLL_REPLICAS
+from pipeline.registry.models import Registry
+from pipeline.registry.object_store import ObjectStore
 from pipeline.utils import checked_out_commit
 
 RIGHTS = {"deployments.apps": "get list watch patch", "pods": "get list", "pods/exec": "create"}

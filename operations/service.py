@@ -123,9 +123,14 @@ def last_updated(deployment: dict[str, Any] | None) -> str | None:
 def wait_for_rollout(project: Project, seconds: float = ROLL_OUT_SECONDS) -> None:
     """Wait until every replica is a new one and ready, and the old ones are gone."""
     kubectl(
-        "rollout", "status", f"deployment/{project.service}", "-n", project.name, f"--timeout={seconds:g}s",
+        "rollout",
+        "status",
+        f"deployment/{project.service}",
+        "-n",
+        project.name,
+        f"--timeout={seconds:g}s",
         seconds=seconds + 5,
-    )  # fmt: skip
+    )
     deadline = time.monotonic() + seconds
     while len(_pods(project)) > len(ready_pods(project)):
         if time.monotonic() > deadline:
@@ -185,9 +190,7 @@ def _take_back(project: Project, good: str | None, old: set[str], tag: str | Non
         its_tag = deployment["spec"]["template"]["metadata"].get("labels", {}).get("git-branch")
         if tag and its_tag != tag:
             return f"{its_tag} is being rolled out by another deployment, and left to it"
-        kubectl(
-            "rollout", "undo", f"deployment/{project.service}", "-n", project.name, f"--to-revision={revision}"
-        )
+        kubectl("rollout", "undo", f"deployment/{project.service}", "-n", project.name, f"--to-revision={revision}")
     wait_for_rollout(project)
     return f"{len(ready_pods(project))} replicas go on as they were"
 
@@ -242,9 +245,18 @@ def check_replicas(replicas: Sequence[Replica], commit: str | None = None, versi
 def ask(project: Project, pod: str) -> Replica:
     """Ask one replica; an OperationError if it does not answer."""
     text = kubectl(
-        "exec", "-i", "-n", project.name, pod, "--", "python", "-", str(PORT), f"{project.service}:{PORT}",
+        "exec",
+        "-i",
+        "-n",
+        project.name,
+        pod,
+        "--",
+        "python",
+        "-",
+        str(PORT),
+        f"{project.service}:{PORT}",
         stdin=_ASK_REPLICA.read_text(),
-    )  # fmt: skip
+    )
     return Replica(pod=pod, **json.loads(text))
 
 

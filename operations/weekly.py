@@ -23,8 +23,8 @@ from operations import service
 from operations.cluster import OperationError, Project, bodywork_python, read_project, run
 from pipeline.errors import TimeToDispatchError, TrainingRejected
 from pipeline.keys import DATASETS, REJECTED, DatasetKey, latest_dataset
-from pipeline.registry.object_store import ObjectStore
 from pipeline.registry.models import Registry
+from pipeline.registry.object_store import ObjectStore
 from pipeline.utils import configure_logger
 
 ANSWERS = 10  # through the Service, each on a connection of its own, so that every replica is likely to be asked

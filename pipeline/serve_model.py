@@ -6,11 +6,11 @@ import logging
 import sys
 from collections.abc import Sequence
 
-from pipeline.serving.app import Lifecycle, create_app
 from pipeline.errors import TimeToDispatchError
-from pipeline.registry.object_store import ObjectStore
-from pipeline.serving.predictor import Predictor
 from pipeline.registry.models import Registry
+from pipeline.registry.object_store import ObjectStore
+from pipeline.serving.app import Lifecycle, create_app
+from pipeline.serving.predictor import Predictor
 from pipeline.serving.server import DrainingServer, listen
 from pipeline.utils import LOG_FORMATS, Stopped, TimeIsUp, configure_logger, time_limit
 

@@ -13,7 +13,6 @@ from datetime import UTC, datetime, timedelta
 import numpy as np
 import pandas as pd
 
-from pipeline.training.drift import PreviousWeek, compare_weeks, remember
 from pipeline.errors import (
     DatasetInvalid,
     ModelError,
@@ -24,8 +23,6 @@ from pipeline.errors import (
     TrainingRejected,
     WriteConflict,
 )
-from pipeline.training.evaluation import HOLD_OUT
-from pipeline.manifest import Champion, DatasetRecord, GateVerdict, HoldOut, Manifest, WeekOnWeek, running_libraries
 from pipeline.keys import (
     DATASETS,
     SAME_WEEK,
@@ -35,10 +32,10 @@ from pipeline.keys import (
     rejected_report_key,
     spell_version,
 )
-from pipeline.registry.object_store import ObjectStore
-from pipeline.training.data_contract import parse_orders
-from pipeline.report.render import Evidence, render_report
+from pipeline.manifest import Champion, DatasetRecord, GateVerdict, HoldOut, Manifest, WeekOnWeek, running_libraries
 from pipeline.registry.models import ChampionPointer, LoadedModel, Registry, describe_model, pickle_model
+from pipeline.registry.object_store import ObjectStore
+from pipeline.report.render import Evidence, render_report
 from pipeline.training.challenger import (
     Challenger,
     Comparison,
@@ -48,6 +45,9 @@ from pipeline.training.challenger import (
     compare_by_promise,
     judge,
 )
+from pipeline.training.data_contract import parse_orders
+from pipeline.training.drift import PreviousWeek, compare_weeks, remember
+from pipeline.training.evaluation import HOLD_OUT
 from pipeline.utils import LOG_FORMATS, Interrupted, configure_logger, first_few, time_limit
 
 SEED = 42  # of the split, the folds and the candidates: the same week gives the same model
@@ -155,8 +155,9 @@ def run(store: ObjectStore, thresholds: Thresholds, now: datetime, git_commit: s
         if evidence.taken_out:
             log.warning(
                 "Not promoted: %s, of the same week, was taken out by hand. The registry's command `promote %s` would.",
-                evidence.taken_out, version,
-            )  # fmt: skip
+                evidence.taken_out,
+                version,
+            )
             return
         champion = Champion(
             version=version,

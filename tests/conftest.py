@@ -22,9 +22,9 @@ from local import stages
 from local.generate_orders import generate_week, to_csv
 from local.s3_server import GRPC_OFFSET, Ports, s3_client, s3_server
 from pipeline.keys import dataset_key
+from pipeline.registry.models import LoadedModel, Registry
 from pipeline.registry.object_store import ObjectStore
 from pipeline.serving.predictor import Predictor
-from pipeline.registry.models import LoadedModel, Registry
 from pipeline.train_model import run as train
 from pipeline.training.challenger import Thresholds
 

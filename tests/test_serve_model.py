@@ -10,9 +10,9 @@ from contextlib import closing
 
 import pytest
 
-from pipeline.serving.schemas import ROUTE
 from pipeline.keys import CHAMPION_KEY, manifest_key, model_key, spell_version
 from pipeline.serve_model import main
+from pipeline.serving.schemas import ROUTE
 from tests.conftest import DRAIN_SECONDS, NOW, Bucket, RunStage, Service
 
 VERSION = spell_version(NOW)

@@ -16,12 +16,12 @@ from pipeline.errors import (
     TrainingRejected,
     WriteConflict,
 )
-from pipeline.manifest import Champion, Manifest
 from pipeline.keys import CHAMPION_KEY, dataset_key, manifest_key, model_key, spell_version
-from pipeline.registry.object_store import ObjectStore
-from pipeline.training.data_contract import HOURS, ORDERS, PRODUCT
+from pipeline.manifest import Champion, Manifest
 from pipeline.registry.models import Registry
+from pipeline.registry.object_store import ObjectStore
 from pipeline.train_model import main, run
+from pipeline.training.data_contract import HOURS, ORDERS, PRODUCT
 from tests.conftest import FRIDAY, NEXT_FRIDAY, NEXT_SATURDAY, NOW, THRESHOLDS, WEEK, Bucket, RunStage, free_port
 
 VERSION = spell_version(NOW)
@@ -351,9 +351,7 @@ def test_without_a_dataset_nothing_is_trained(bucket: Bucket) -> None:
         run(bucket.store, THRESHOLDS, NOW, "abc1234")
 
 
-def test_a_dataset_dated_ahead_is_named_and_ignored(
-    trained_bucket: Bucket, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_a_dataset_dated_ahead_is_named_and_ignored(trained_bucket: Bucket, caplog: pytest.LogCaptureFixture) -> None:
     trained_bucket.put(dataset_key(NOW + timedelta(hours=2)), b"not even a CSV")
     run(trained_bucket.store, THRESHOLDS, NOW, "abc1234")
     assert "Ignored datasets/time_to_dispatch_2026-11-21T10:00:00Z.csv: it is dated more than an hour" in caplog.text

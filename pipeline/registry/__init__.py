@@ -1,7 +1,7 @@
 """The models on S3: versions, the champion pointer and its history. Only this room uses boto3.
 
-    object_store  S3 over its wire protocol
-    models        store, load and verify versions
-    history       promised and observed errors, week by week
-    __main__      the command line: `python -m pipeline.registry BUCKET list`
+object_store  S3 over its wire protocol
+models        store, load and verify versions
+history       promised and observed errors, week by week
+__main__      the command line: `python -m pipeline.registry BUCKET list`
 """

@@ -21,10 +21,10 @@ from pipeline.errors import (
     TimeToDispatchError,
     WriteConflict,
 )
-from pipeline.registry.history import Seen, weeks
 from pipeline.manifest import DRIFT_SOURCE, MAJOR_DRIFT, MODERATE_DRIFT, Champion, ColumnDrift, Manifest, Metrics
-from pipeline.registry.object_store import ObjectStore
+from pipeline.registry.history import Seen, weeks
 from pipeline.registry.models import Registry
+from pipeline.registry.object_store import ObjectStore
 from pipeline.utils import checked_out_commit, printable
 
 ROLL_REPLICAS = "kubectl --namespace time-to-dispatch rollout restart deployment/serve-model"
@@ -139,8 +139,11 @@ def _describe(manifest: Manifest) -> Iterator[tuple[str, str]]:
         yield "week before", manifest.previous_week.dataset
         for column, drift in manifest.previous_week.drift.items():
             yield f"drift of {column}", f"index {drift.psi:.3f}, by chance {drift.by_chance:.3f}: {drift.verdict}"
-    yield "products", ", ".join(
-        f"{code} ({seen.rows:,} orders{_pooled(manifest, code)})" for code, seen in manifest.products.items()
+    yield (
+        "products",
+        ", ".join(
+            f"{code} ({seen.rows:,} orders{_pooled(manifest, code)})" for code, seen in manifest.products.items()
+        ),
     )
     for verdict in manifest.gates:
         yield f"gate {verdict.gate}", "; ".join([verdict.outcome, *verdict.reasons])

@@ -18,10 +18,12 @@ from botocore.config import Config
 from botocore.exceptions import (
     BotoCoreError,
     ClientError,
-    ConnectionError as BotoConnectionError,
     FlexibleChecksumError,
     HTTPClientError,
     IncompleteReadError,
+)
+from botocore.exceptions import (
+    ConnectionError as BotoConnectionError,
 )
 from botocore.parsers import ResponseParserError
 from tenacity import RetryCallState, Retrying, retry_if_exception, stop_after_attempt, wait_exponential_jitter
@@ -40,8 +42,13 @@ CONNECT_SECONDS = 3  # time-outs of one attempt
 READ_SECONDS = 10
 PASSING = frozenset({"RequestTimeout", "Throttling", "ThrottlingException", "TooManyRequests", "SlowDown"})
 PASSING_ERRORS = (
-    BotoConnectionError, HTTPClientError, IncompleteReadError, FlexibleChecksumError, ResponseParserError, UrllibError
-)  # fmt: skip
+    BotoConnectionError,
+    HTTPClientError,
+    IncompleteReadError,
+    FlexibleChecksumError,
+    ResponseParserError,
+    UrllibError,
+)
 
 Answer = TypeVar("Answer")
 
@@ -110,9 +117,7 @@ class ObjectStore:
         """Write an object where there is none; WriteConflict if another was there first."""
 
         def write() -> None:
-            self._client.put_object(
-                Bucket=self._bucket, Key=key, Body=body, ContentType=content_type, IfNoneMatch="*"
-            )
+            self._client.put_object(Bucket=self._bucket, Key=key, Body=body, ContentType=content_type, IfNoneMatch="*")
 
         with self._own_write_recognised(key, body):
             self._try(f"writing {self._address(key)}", write, writes=True)
@@ -123,9 +128,7 @@ class ObjectStore:
 
         def write() -> None:
             try:
-                self._client.put_object(
-                    Bucket=self._bucket, Key=key, Body=body, ContentType=content_type, IfMatch=etag
-                )
+                self._client.put_object(Bucket=self._bucket, Key=key, Body=body, ContentType=content_type, IfMatch=etag)
             except self._client.exceptions.NoSuchKey as error:
                 raise WriteConflict(f"{doing}: it was deleted meanwhile") from error
 

@@ -13,15 +13,15 @@ import pandas as pd
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from pipeline.report import plots
-from pipeline.training.drift import PreviousWeek
 from pipeline.estimator import Floats, TimeToDispatchRegressor
+from pipeline.keys import parse_dataset_key
+from pipeline.manifest import DRIFT_SOURCE, MAJOR_DRIFT, MODERATE_DRIFT, Champion, Manifest
+from pipeline.registry.history import Week, weeks
+from pipeline.report import plots
+from pipeline.training.data_contract import HOURS, ORDERS, PRODUCT
+from pipeline.training.drift import PreviousWeek
 from pipeline.training.evaluation import sample
 from pipeline.training.gates import CHAMPION_TOLERANCE
-from pipeline.registry.history import Week, weeks
-from pipeline.manifest import DRIFT_SOURCE, MAJOR_DRIFT, MODERATE_DRIFT, Champion, Manifest
-from pipeline.keys import parse_dataset_key
-from pipeline.training.data_contract import HOURS, ORDERS, PRODUCT
 
 TEMPLATE = "report.html.jinja"
 CURVES = 24  # products whose curve is drawn, those with the most orders: 500 would be 20 s and 5 MB

@@ -1,10 +1,10 @@
 """The HTTP service: questions in, estimates out; never pandas, training or the registry.
 
-    app         the routes
-    schemas     the request, the response and the count of predictions
-    predictor   estimates from a loaded model
-    fast_path   the prediction route, answered without FastAPI
-    middleware  every other request: counted, bounded, logged
-    server      uvicorn with a drain on SIGTERM
-    metrics     the metrics that Prometheus scrapes
+app         the routes
+schemas     the request, the response and the count of predictions
+predictor   estimates from a loaded model
+fast_path   the prediction route, answered without FastAPI
+middleware  every other request: counted, bounded, logged
+server      uvicorn with a drain on SIGTERM
+metrics     the metrics that Prometheus scrapes
 """

@@ -18,11 +18,11 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import to_json
 from starlette.routing import Route
 
-from pipeline.serving.schemas import MAX_BODY_BYTES, ROUTE, DispatchEstimate, Estimates, OrderQuery
 from pipeline.serving.fast_path import Lane
 from pipeline.serving.metrics import CONTENT_TYPE, ServiceMetrics
-from pipeline.serving.predictor import Predictor
 from pipeline.serving.middleware import Traffic
+from pipeline.serving.predictor import Predictor
+from pipeline.serving.schemas import MAX_BODY_BYTES, ROUTE, DispatchEstimate, Estimates, OrderQuery
 
 SWAGGER_FILES = Path(fastapi_swagger.__file__).parent / "resources"
 
@@ -86,9 +86,7 @@ def create_app(predictor: Predictor, lifecycle: Lifecycle, log_requests: bool = 
     return Lane(Traffic(api, metrics, routes, log_requests), estimates)
 
 
-def create_api(
-    predictor: Predictor, lifecycle: Lifecycle, metrics: ServiceMetrics, estimates: Estimates
-) -> FastAPI:
+def create_api(predictor: Predictor, lifecycle: Lifecycle, metrics: ServiceMetrics, estimates: Estimates) -> FastAPI:
     """Every route, and every refusal."""
     app = FastAPI(
         title="Time to dispatch",

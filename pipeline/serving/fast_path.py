@@ -12,8 +12,8 @@ from functools import lru_cache
 from pydantic import ValidationError
 from starlette.types import Message, Receive, Scope, Send
 
-from pipeline.serving.schemas import MAX_BODY_BYTES, ROUTE, Estimates, OrderQuery
 from pipeline.serving.middleware import Traffic
+from pipeline.serving.schemas import MAX_BODY_BYTES, ROUTE, Estimates, OrderQuery
 from pipeline.utils import request_headers
 
 _VALIDATOR = OrderQuery.__pydantic_validator__  # what model_validate_json calls, without its options

@@ -9,8 +9,8 @@ import time
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 
-from pipeline.manifest import Manifest
 from pipeline.keys import parse_dataset_key
+from pipeline.manifest import Manifest
 
 CONTENT_TYPE = CONTENT_TYPE_LATEST
 METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
@@ -92,9 +92,9 @@ class ServiceMetrics:
         Gauge("model_info", "The model served.", ["version", "dataset", "git_commit"], registry=registry).labels(
             *labels
         ).set(1)
-        Gauge(
-            "model_trained_timestamp_seconds", "When the model was trained, as a Unix time.", registry=registry
-        ).set(manifest.trained_at.timestamp())
+        Gauge("model_trained_timestamp_seconds", "When the model was trained, as a Unix time.", registry=registry).set(
+            manifest.trained_at.timestamp()
+        )
         dataset = parse_dataset_key(manifest.dataset.key)
         if dataset:
             Gauge(

@@ -7,8 +7,8 @@ from collections.abc import Collection
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from pipeline.serving.schemas import ROUTE
 from pipeline.serving.metrics import ServiceMetrics
+from pipeline.serving.schemas import ROUTE
 from pipeline.utils import request_headers
 
 MAX_IN_FLIGHT = 1_000  # requests that wait for the rest of their body, or for a file: some 40 kB each

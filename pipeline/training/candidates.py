@@ -17,9 +17,9 @@ from threadpoolctl import threadpool_limits
 
 from pipeline.errors import CandidatesFailed
 from pipeline.estimator import LinePerProduct, TimeToDispatchRegressor
-from pipeline.training.evaluation import sample, strata
 from pipeline.manifest import CandidateScore
 from pipeline.training.data_contract import HOURS, PRODUCT
+from pipeline.training.evaluation import sample, strata
 
 FOLDS = 5
 SAMPLE_ROWS = 100_000  # the choice is made on no more rows than this: more do not change it, only its time

@@ -5,10 +5,12 @@ from dataclasses import dataclass
 import pandas as pd
 from threadpoolctl import threadpool_limits
 
-from pipeline.training import gates
-from pipeline.training.candidates import SAMPLE_ROWS, Choice, candidates, choose, decide, failed
 from pipeline.errors import DatasetInvalid
 from pipeline.estimator import ENOUGH_ROWS, Floats, TimeToDispatchRegressor
+from pipeline.manifest import GateVerdict, Manifest, Metrics, ProductProfile
+from pipeline.training import gates
+from pipeline.training.candidates import SAMPLE_ROWS, Choice, candidates, choose, decide, failed
+from pipeline.training.data_contract import HOURS, PRODUCT
 from pipeline.training.evaluation import (
     HOLD_OUT,
     curves,
@@ -21,9 +23,6 @@ from pipeline.training.evaluation import (
     too_rare,
     without,
 )
-from pipeline.manifest import GateVerdict, Manifest, Metrics, ProductProfile
-from pipeline.training.data_contract import HOURS, PRODUCT
-
 
 LEAST_ROWS = 10  # of the hold-out, to judge a model or to compare two on: fewer say nothing about an error
 

@@ -14,9 +14,9 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy.special import chdtri
 
-from pipeline.training.evaluation import sample
 from pipeline.manifest import MAJOR_DRIFT, MODERATE_DRIFT, ColumnDrift, DriftVerdict, WeekOnWeek
 from pipeline.training.data_contract import HOURS, ORDERS, PRODUCT
+from pipeline.training.evaluation import sample
 
 CHANCE = 1e-3
 BINS = 10  # of the numeric columns, equally filled by the earlier week

@@ -5,8 +5,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from pipeline.estimator import Floats
-from pipeline.training.evaluation import Curve
 from pipeline.manifest import GateName, GateVerdict, Metrics, Outcome
+from pipeline.training.evaluation import Curve
 
 CHAMPION_TOLERANCE = 1.05  # x the champion's RMSE: what weeks of 1,000 rows stay within with nothing learnt or lost; of
 # 400 rows one in 30 does not, of 200 one in ten or more (notebooks/time_to_dispatch_model.ipynb)

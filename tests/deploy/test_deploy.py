@@ -277,7 +277,7 @@ def test_the_shim_ends_the_real_bodywork_during_its_clone(tmp_path: Path) -> Non
 WAIT_FOR_JOB = f"""
 import runpy, sys
 from kubernetes import client
-runpy.run_path("{ROOT / 'deploy/bodywork'}", run_name="loaded")
+runpy.run_path("{ROOT / "deploy/bodywork"}", run_name="loaded")
 from bodywork.k8s import batch_jobs
 client.Configuration.set_default(client.Configuration(host=sys.argv[1]))
 job = client.V1Job(metadata=client.V1ObjectMeta(name="train-model", namespace="time-to-dispatch"))
@@ -325,7 +325,7 @@ def test_the_shim_makes_bodywork_wait_for_a_job_that_is_between_active_and_succe
 UPDATE = f"""
 import runpy, sys
 from kubernetes import client
-runpy.run_path("{ROOT / 'deploy/bodywork'}", run_name="loaded")
+runpy.run_path("{ROOT / "deploy/bodywork"}", run_name="loaded")
 from bodywork import k8s
 client.Configuration.set_default(client.Configuration(host=sys.argv[1]))
 stage = ("time-to-dispatch", "serve_model", "time-to-dispatch", "https://example.com/a.git", "0123456")
@@ -369,7 +369,7 @@ def test_the_shim_makes_bodywork_keep_a_long_line_of_a_stages_log_whole() -> Non
     line = "train_model.main - Nothing was promoted: " + "a reason, " * 40 + "the end"
     code = f"""
 import runpy
-runpy.run_path("{ROOT / 'deploy/bodywork'}", run_name="loaded")
+runpy.run_path("{ROOT / "deploy/bodywork"}", run_name="loaded")
 from bodywork.cli.terminal import print_pod_logs
 print_pod_logs({line!r}, "logs")
 """
@@ -380,7 +380,7 @@ print_pod_logs({line!r}, "logs")
 def test_the_shim_makes_bodywork_take_revision_10_for_newer_than_9() -> None:
     code = f"""
 import runpy
-runpy.run_path("{ROOT / 'deploy/bodywork'}", run_name="loaded")
+runpy.run_path("{ROOT / "deploy/bodywork"}", run_name="loaded")
 from bodywork.k8s import deployments
 print(deployments.sorted(["9", "10", "8"], key=lambda revision: str(revision), reverse=True))
 """

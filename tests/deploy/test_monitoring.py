@@ -8,8 +8,8 @@ import pytest
 import yaml
 
 from pipeline.manifest import Metrics
-from pipeline.serving.metrics import LONGEST_CODE, UNKNOWN_CODES, ServiceMetrics
 from pipeline.registry.models import LoadedModel
+from pipeline.serving.metrics import LONGEST_CODE, UNKNOWN_CODES, ServiceMetrics
 
 MONITORING = Path(__file__).parents[2] / "deploy/monitoring"
 # Not ours: a rejected training leaves no process to ask.

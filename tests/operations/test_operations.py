@@ -25,8 +25,8 @@ from operations.cluster import (
 from operations.service import Replica
 from pipeline.errors import StoreUnreachable
 from pipeline.keys import CHAMPION_KEY
-from pipeline.registry.object_store import ObjectStore
 from pipeline.registry.__main__ import ROLL_REPLICAS
+from pipeline.registry.object_store import ObjectStore
 from tests.conftest import Bucket
 
 PROJECT = read_project()

@@ -132,9 +132,7 @@ def deployed() -> dict[str, Any]:
 
 
 @pytest.fixture
-def weekly_run(
-    trained_bucket: Bucket, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[Run]:
+def weekly_run(trained_bucket: Bucket, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Run]:
     """A weekly run while the first week's model is the champion, and was rolled out or not."""
     handler, handlers = signal.getsignal(signal.SIGTERM), logging.root.handlers[:]
     yield Run(trained_bucket, tmp_path, monkeypatch)

@@ -24,8 +24,12 @@ def test_the_notebook_runs_from_top_to_bottom(monkeypatch: pytest.MonkeyPatch, t
     client.execute()
     outputs = "".join(str(cell.get("outputs")) for cell in notebook.cells)
     assert "over the threshold of 1.05: 0.0% of the weeks of 1,000 orders" in outputs
-    results = [output["data"].get("text/plain") for cell in notebook.cells for output in cell.get("outputs", [])
-               if output.output_type == "execute_result"]  # fmt: skip
+    results = [
+        output["data"].get("text/plain")
+        for cell in notebook.cells
+        for output in cell.get("outputs", [])
+        if output.output_type == "execute_result"
+    ]
     assert "'boosted_trees'" in results  # where hours bend they are chosen
     assert outputs.count("image/png") == 2
 

@@ -14,8 +14,8 @@ from local import stages
 from local.generate_orders import generate_week, to_csv
 from pipeline.errors import TrainingRejected
 from pipeline.keys import CHAMPION_KEY, HISTORY, dataset_key, manifest_key, model_key
-from pipeline.registry.models import Registry
 from pipeline.registry.__main__ import ROLL_REPLICAS, main
+from pipeline.registry.models import Registry
 from pipeline.train_model import run as train
 from tests.conftest import FRIDAY, NOW, THRESHOLDS, WEEK, Bucket, raise_it, train_week
 
@@ -122,9 +122,7 @@ def test_a_wrong_version_is_one_line_and_changes_nothing(
     assert_refused(two_weeks, capsys, command, complaint)
 
 
-def test_a_registry_of_one_has_nothing_to_go_back_to(
-    two_weeks: Bucket, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_registry_of_one_has_nothing_to_go_back_to(two_weeks: Bucket, capsys: pytest.CaptureFixture[str]) -> None:
     for key in two_weeks.keys(f"models/{SECOND}/"):
         two_weeks.delete(key)
     first = Registry(two_weeks.store).champions(raise_it)[0]
@@ -161,9 +159,7 @@ def test_a_damaged_champion_pointer_is_told_and_all_that_can_be_read_is_shown(
 
 
 @pytest.mark.parametrize("broken", ["damaged", "without a model", "with a manifest that is none"])
-def test_a_broken_target_is_not_promoted(
-    two_weeks: Bucket, capsys: pytest.CaptureFixture[str], broken: str
-) -> None:
+def test_a_broken_target_is_not_promoted(two_weeks: Bucket, capsys: pytest.CaptureFixture[str], broken: str) -> None:
     if broken == "damaged":
         two_weeks.put(model_key(FIRST), two_weeks.get(model_key(FIRST))[:-1] + b"?")
     elif broken == "without a model":
@@ -208,9 +204,7 @@ def test_of_two_rollbacks_at_once_one_is_done_and_the_other_told(seaweedfs_bucke
     assert champions[-1].version == (FIRST if len(swaps) == 1 else SECOND)
 
 
-def test_list_names_every_version_its_week_and_its_error(
-    two_weeks: Bucket, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_list_names_every_version_its_week_and_its_error(two_weeks: Bucket, capsys: pytest.CaptureFixture[str]) -> None:
     two_weeks.put(manifest_key(FIRST), b"{}")
     assert main([two_weeks.name, "list"]) == 0
     header, first, second = (line.split("\t") for line in capsys.readouterr().out.splitlines())

@@ -27,7 +27,6 @@ from pipeline.errors import (
     WriteConflict,
 )
 from pipeline.estimator import TimeToDispatchRegressor
-from pipeline.manifest import BY_HAND, Champion, Manifest
 from pipeline.keys import (
     CHAMPION_KEY,
     HISTORY,
@@ -39,9 +38,10 @@ from pipeline.keys import (
     rejected_manifest_key,
     spell_version,
 )
+from pipeline.manifest import BY_HAND, Champion, Manifest
+from pipeline.registry.models import ChampionPointer, Registry, describe_model
 from pipeline.registry.object_store import ObjectStore
 from pipeline.training.data_contract import HOURS
-from pipeline.registry.models import ChampionPointer, Registry, describe_model
 from tests.conftest import FRIDAY, NEXT_FRIDAY, NEXT_SATURDAY, NOW, Bucket, raise_it
 
 VERSION = spell_version(NOW)

@@ -12,10 +12,10 @@ import pytest
 from local.generate_orders import PRODUCTS, Product, generate_week, to_csv
 from pipeline.errors import TrainingRejected
 from pipeline.keys import dataset_key, model_key, rejected_report_key, report_key, spell_version
-from pipeline.training.data_contract import HOURS, ORDERS, PRODUCT
 from pipeline.registry.models import Registry
 from pipeline.report.render import CURVES
 from pipeline.train_model import run
+from pipeline.training.data_contract import HOURS, ORDERS, PRODUCT
 from tests.conftest import FRIDAY, NOW, THRESHOLDS, WEEK, Bucket
 
 VERSION, NEXT_VERSION = spell_version(NOW), spell_version(NOW + WEEK)
@@ -247,9 +247,7 @@ def test_a_report_names_the_products_with_too_few_rows(trained_bucket: Bucket, w
     assert f"Too few orders to learn from: SKU-RARE (off by {off:.1f} h). These are estimated by one line" in page.text
 
 
-def test_a_report_shows_ten_of_many_products_and_unfolds_the_others(
-    trained_bucket: Bucket, week: pd.DataFrame
-) -> None:
+def test_a_report_shows_ten_of_many_products_and_unfolds_the_others(trained_bucket: Bucket, week: pd.DataFrame) -> None:
     rare = pd.DataFrame({HOURS: 5.0, ORDERS: 10, PRODUCT: [f"RARE{number:02d}" for number in range(30)]})
     page = train_next_week(trained_bucket, pd.concat([week, rare]))
     assert "and 20 more RARE10" in page.text

@@ -22,13 +22,12 @@ import yaml
 
 from local import stages
 from local.generate_orders import generate_week, to_csv
-from pipeline.registry import object_store
-from pipeline import serve_model
-from pipeline import train_model
+from pipeline import serve_model, train_model
 from pipeline.errors import PromotionUnknown, StoreUnreachable
 from pipeline.keys import dataset_key
-from pipeline.registry.object_store import ObjectStore
+from pipeline.registry import object_store
 from pipeline.registry.models import Registry
+from pipeline.registry.object_store import ObjectStore
 from pipeline.train_model import run as train
 from tests.conftest import FRIDAY, NEXT_FRIDAY, NEXT_SATURDAY, THRESHOLDS, Bucket, RunStage
 from tests.resilience.fault_proxy import FAULTS, fault_proxy

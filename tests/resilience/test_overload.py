@@ -8,11 +8,11 @@ from contextlib import ExitStack, closing, suppress
 
 import pytest
 
-from pipeline.serving import server as server_module
 from pipeline.serving import middleware
+from pipeline.serving import server as server_module
 from pipeline.serving.app import Lifecycle, create_app
-from pipeline.serving.schemas import ROUTE
 from pipeline.serving.predictor import Predictor
+from pipeline.serving.schemas import ROUTE
 from pipeline.serving.server import MAX_HEAD_BYTES, MAX_HEADERS, DrainingServer, listen
 
 BODY = b'{"product_code": "SKU001", "orders_placed": 112}'

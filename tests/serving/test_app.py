@@ -14,13 +14,13 @@ from hypothesis import strategies as st
 from sklearn.ensemble import HistGradientBoostingRegressor
 from sklearn.tree import DecisionTreeRegressor
 
-from pipeline.serving.app import Lifecycle, create_app
-from pipeline.serving.schemas import MAX_BODY_BYTES, ROUTE
 from pipeline.estimator import LinePerProduct, TimeToDispatchRegressor
 from pipeline.keys import spell_version
-from pipeline.training.data_contract import HOURS
-from pipeline.serving.predictor import Predictor
 from pipeline.registry.models import LoadedModel
+from pipeline.serving.app import Lifecycle, create_app
+from pipeline.serving.predictor import Predictor
+from pipeline.serving.schemas import MAX_BODY_BYTES, ROUTE
+from pipeline.training.data_contract import HOURS
 from tests.conftest import NOW
 
 LARGEST = 1.7976931348623157e308

@@ -15,12 +15,12 @@ from hypothesis import strategies as st
 from starlette.testclient import TestClient
 
 from pipeline.serving.app import Lifecycle, create_api, create_app
-from pipeline.serving.schemas import MAX_BODY_BYTES, ROUTE, Estimates
 from pipeline.serving.fast_path import Lane
 from pipeline.serving.metrics import ServiceMetrics
-from pipeline.serving.predictor import Predictor
-from pipeline.serving.server import DrainingServer, listen
 from pipeline.serving.middleware import Traffic
+from pipeline.serving.predictor import Predictor
+from pipeline.serving.schemas import MAX_BODY_BYTES, ROUTE, Estimates
+from pipeline.serving.server import DrainingServer, listen
 
 PRODUCTS = ("SKU001", "SKU003", "SKU-OF-NOBODY", "", "SKU001\0", "\u212a")
 PAUSE = 0.005  # seconds between the pieces of a request, for the server to read the one before

@@ -10,8 +10,8 @@ import pytest
 from starlette.testclient import TestClient
 
 from pipeline.serving.app import Lifecycle, create_app
-from pipeline.serving.schemas import ROUTE
 from pipeline.serving.predictor import Predictor
+from pipeline.serving.schemas import ROUTE
 from pipeline.utils import Stopped, TimeIsUp, configure_logger, time_limit
 
 TRACE = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"

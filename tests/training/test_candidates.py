@@ -10,12 +10,12 @@ from sklearn.base import BaseEstimator, RegressorMixin
 from sklearn.exceptions import ConvergenceWarning
 
 from local.generate_orders import PRODUCTS, Product, generate_week
-from pipeline.training.candidates import FOLDS, SAMPLE_ROWS, candidates, choose
 from pipeline.errors import CandidatesFailed
 from pipeline.estimator import Floats, LinePerProduct, TimeToDispatchRegressor
-from pipeline.training.evaluation import split
-from pipeline.training.data_contract import HOURS, ORDERS, PRODUCT
+from pipeline.training.candidates import FOLDS, SAMPLE_ROWS, candidates, choose
 from pipeline.training.challenger import challenge
+from pipeline.training.data_contract import HOURS, ORDERS, PRODUCT
+from pipeline.training.evaluation import split
 
 SEED = 42
 

@@ -4,9 +4,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from local.generate_orders import PRODUCTS, generate_week
-from pipeline.training.drift import compare_weeks, remember
 from pipeline.manifest import ColumnDrift, WeekOnWeek
 from pipeline.training.data_contract import HOURS, ORDERS, PRODUCT
+from pipeline.training.drift import compare_weeks, remember
 
 
 def typed(orders: pd.DataFrame) -> pd.DataFrame:

@@ -9,10 +9,10 @@ from hypothesis import strategies as st
 
 from local.generate_orders import generate_week
 from pipeline.estimator import LinePerProduct, TimeToDispatchRegressor
-from pipeline.training.evaluation import MOST_POINTS, Curve, curves, profile
-from pipeline.training.gates import accuracy_gate, baseline_gate, behaviour_gate, champion_gate, freshness_gate
 from pipeline.manifest import GateVerdict, Metrics
 from pipeline.training.data_contract import HOURS, ORDERS, PRODUCT
+from pipeline.training.evaluation import MOST_POINTS, Curve, curves, profile
+from pipeline.training.gates import accuracy_gate, baseline_gate, behaviour_gate, champion_gate, freshness_gate
 
 
 def metrics(rmse: float = 1.0, r2: float = 0.95) -> Metrics:
