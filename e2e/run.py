@@ -14,7 +14,17 @@ from typing import Any
 from e2e.example_client import ROUTE
 from e2e.git_server import GitServer, git_server
 from e2e.load import BODY
-from e2e.world import LOG, NODE_PORT, SETTINGS, Done, Miss, World, expect, seconds_of, under_load
+from e2e.world import (
+    LOG,
+    NODE_PORT,
+    SETTINGS,
+    CommandResult,
+    Environment,
+    ExpectationFailed,
+    expect,
+    seconds_of,
+    under_load,
+)
 from operations.cluster import (
     CONTROLLER_NAMESPACE,
     ROOT,
@@ -38,7 +48,7 @@ from operations.service import (
 )
 
 ROLL_OUTS = 10
-LEAST_REQUESTS = 50_000
+MIN_REQUESTS = 50_000
 LIMIT_SECONDS = 15 * 60
 ROLLBACK_SECONDS = 60
 CRASH_SECONDS = 120  # Bodywork by itself takes 150 s for the roll-out alone
@@ -55,7 +65,7 @@ def main() -> int:
     start = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="e2e-") as folder:
         try:
-            world = World(Path(folder))
+            world = Environment(Path(folder))
             if check_namespace(world.project.name):
                 raise OperationError(f"namespace {world.project.name} is there already: a cluster without it is needed")
         except OperationError as error:
@@ -70,7 +80,7 @@ def main() -> int:
     return 0 if all(held for _, held, _, _ in world.table) else 1
 
 
-def _run(world: World, server: GitServer) -> None:
+def _run(world: Environment, server: GitServer) -> None:
     with world.scenario("first deployment from nothing") as figures:
         _set_up(world)
         done = world.deploy()
@@ -106,7 +116,7 @@ def _run(world: World, server: GitServer) -> None:
         figures.append(f"{server.served} answers with the token, {server.refused} refused without")
 
 
-def _set_up(world: World) -> None:
+def _set_up(world: Environment) -> None:
     """What a platform team does once: image, namespaces and secrets; and an S3 with one week."""
     done = world.make("image")
     expect(done.code == 0, done.error)
@@ -132,13 +142,13 @@ def _let_all_in(namespace: str) -> dict[str, Any]:
     }
 
 
-def _predict(world: World) -> str:
+def _predict(world: Environment) -> str:
     request = urllib.request.Request(world.url + ROUTE, BODY, {"Content-Type": "application/json"})
     with urllib.request.urlopen(request, timeout=10) as answer:
         return f"{BODY.decode()} -> {answer.read().decode()}"
 
 
-def _roll_outs(world: World) -> None:
+def _roll_outs(world: Environment) -> None:
     with world.scenario(f"{ROLL_OUTS} roll-outs under load: kept, new and 1 s long requests") as figures:
         versions, ends, seconds = [world.champion()], [time.time()], []
         with under_load(world, figures, versions) as seen:
@@ -149,7 +159,7 @@ def _roll_outs(world: World) -> None:
                 versions.append(world.champion())
                 ends.append(time.time())
         figures.append(f"make deploy {min(seconds):.0f} to {max(seconds):.0f} s")
-        expect(seen["requests"] >= LEAST_REQUESTS, f"{seen['requests']} requests, {LEAST_REQUESTS} are needed")
+        expect(seen["requests"] >= MIN_REQUESTS, f"{seen['requests']} requests, {MIN_REQUESTS} are needed")
         expect(set(seen["versions"]) == set(versions), f"{len(seen['versions'])} of {len(versions)} versions")
         for number, version in enumerate(versions):  # only the old and the new one of each roll-out
             first, last = (seen["versions"][version][key] for key in ("first", "last"))
@@ -157,7 +167,7 @@ def _roll_outs(world: World) -> None:
             expect(number == ROLL_OUTS or last <= ends[number + 1], f"{version} answered after the next one's roll-out")
 
 
-def _scaled_out(world: World) -> None:
+def _scaled_out(world: Environment) -> None:
     """What the autoscaler does, this cluster having no metrics, and a platform team that changes a patch."""
     project, replicas = world.project, world.project.replicas + 1
     with world.scenario("a deployment leaves a third replica, and takes a changed patch over") as figures:
@@ -175,7 +185,7 @@ def _scaled_out(world: World) -> None:
         wait_for_rollout(project)
 
 
-def _interrupted(world: World) -> None:
+def _interrupted(world: Environment) -> None:
     with world.scenario("make deploy interrupted in mid roll-out takes it back") as figures:
         replica = ask_replicas(world.project)[0]
         deployed, versions = replica.commit, [replica.model_version, world.champion()]  # of the commit before this
@@ -191,11 +201,11 @@ def _interrupted(world: World) -> None:
         figures.append(f"{done.seconds:.0f} s; {done.error.removeprefix('ERROR: ')[:110]}")
 
 
-def _refusals(world: World) -> None:
+def _refusals(world: Environment) -> None:
     """What make deploy refuses before anything is touched."""
     good = world.git("rev-parse", "HEAD")
     deploy = "deploy"
-    done: list[Done] = []
+    done: list[CommandResult] = []
 
     def refused(verb: str, *words: str, **settings: str) -> None:
         done.append(world.refused(verb, *words, **settings))
@@ -230,7 +240,7 @@ def _refusals(world: World) -> None:
         figures.append(f"{len(done)} refusals")
 
 
-def _failures(world: World) -> None:
+def _failures(world: Environment) -> None:
     """What fails in training: the old replicas go on."""
     good = world.git("rev-parse", "HEAD")
 
@@ -281,7 +291,7 @@ def _failures(world: World) -> None:
     )
 
 
-def _commit_that_does_not_start(world: World) -> None:
+def _commit_that_does_not_start(world: Environment) -> None:
     good = world.git("rev-parse", "HEAD")
     with world.scenario("a commit that does not start") as figures:
         old, deployed = world.champion(), ask_replicas(world.project)[0].commit
@@ -299,7 +309,7 @@ def _commit_that_does_not_start(world: World) -> None:
             world.back_to(good)
 
 
-def _weekly(world: World) -> None:
+def _weekly(world: Environment) -> None:
     with world.scenario("the weekly run from inside the cluster, and a second at the same time") as figures:
         replica = ask_replicas(world.project)[0]
         deployed, old = replica.commit, replica.model_version  # the champion is of the interrupted deployment
@@ -351,7 +361,7 @@ def _weekly(world: World) -> None:
         world.client.delete_object(Bucket=world.project.bucket, Key=key)
 
 
-def _pods(world: World) -> None:
+def _pods(world: Environment) -> None:
     project = world.project
     with world.scenario("a pod deleted under load: the new one runs the deployed commit, not the head") as figures:
         with under_load(world, figures):
@@ -377,11 +387,11 @@ def _pods(world: World) -> None:
             except OperationError as error:
                 expect("disruption budget" in str(error), str(error))
             else:
-                raise Miss("the second eviction was not refused")
+                raise ExpectationFailed("the second eviction was not refused")
             wait_for_rollout(project)
 
 
-def _rollback(world: World) -> None:
+def _rollback(world: Environment) -> None:
     with world.scenario("rollback under load") as figures:
         old = world.champion()
         versions = [old]
@@ -408,7 +418,7 @@ def _rollback(world: World) -> None:
             expect(words in done.output, f"make status does not say {words!r}")
 
 
-def _state(world: World) -> None:
+def _state(world: Environment) -> None:
     project = world.project
     with world.scenario("what was patched in is still there; rights are what deploy/ says"):
         (commit,) = {replica.commit for replica in ask_replicas(project)}
@@ -440,7 +450,7 @@ def _state(world: World) -> None:
             expect("No such file" in listing and "10001" in listing and "Read-only" in listing, listing)
 
 
-def _token(world: World) -> None:
+def _token(world: Environment) -> None:
     project = world.project
     seen = kubectl("get", "all,cronjobs,events", "-n", project.name, "-o", "yaml")
     seen += kubectl("get", "all,cronjobs,events", "-n", CONTROLLER_NAMESPACE, "-o", "yaml")
@@ -458,7 +468,7 @@ def _token(world: World) -> None:
     expect("x-access-token" not in seen, "the token's user was seen")
 
 
-def _kubeconfig(world: World, **changed: str) -> str:
+def _kubeconfig(world: Environment, **changed: str) -> str:
     """A kubeconfig like this one with another server, or with a token instead of this user's certificate."""
     config = json.loads(kubectl("config", "view", "--minify", "--flatten", "-o", "json"))
     if server := changed.get("server"):
@@ -483,7 +493,7 @@ def _token_of_nobody() -> str:
 
 
 @contextmanager
-def _uncommitted(world: World) -> Iterator[None]:
+def _uncommitted(world: Environment) -> Iterator[None]:
     """A file in the clone that was not committed."""
     path = world.clone / "not-committed.txt"
     path.touch()
@@ -532,7 +542,7 @@ def _job_log(job: str, lines: int = 1) -> str:
     return kubectl("logs", "-n", CONTROLLER_NAMESPACE, f"job/{job}", f"--tail={lines}").strip()
 
 
-def _evict(world: World, pod: str) -> None:
+def _evict(world: Environment, pod: str) -> None:
     eviction = {
         "apiVersion": "policy/v1",
         "kind": "Eviction",
@@ -549,7 +559,7 @@ def _wait_until(condition: Callable[[], bool], seconds: float, otherwise: str) -
         time.sleep(0.5)
 
 
-def _print(world: World) -> None:
+def _print(world: Environment) -> None:
     width = max(len(name) for name, *_ in world.table)
     print(f"\n{'scenario':{width}}  result  seconds  figures")
     for name, held, seconds, figures in world.table:

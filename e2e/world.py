@@ -42,18 +42,18 @@ SETTINGS = (
 VERB_SECONDS = 420
 
 
-class Miss(Exception):
+class ExpectationFailed(Exception):
     """What was seen is not what must be."""
 
 
 def expect(truth: bool, what: str) -> None:
-    """Miss, with what was seen, if it is not so."""
+    """ExpectationFailed, with what was seen, if it is not so."""
     if not truth:
-        raise Miss(what)
+        raise ExpectationFailed(what)
 
 
 @dataclass
-class Done:
+class CommandResult:
     """A make verb that ended."""
 
     code: int
@@ -68,7 +68,7 @@ class Done:
 
 
 @dataclass
-class World:
+class Environment:
     """The cluster and everything around it; `table` has a row for each scenario that was run."""
 
     folder: Path
@@ -128,7 +128,7 @@ class World:
         self.client.put_object(Bucket=self.project.bucket, Key=key, Body=to_csv(orders))
         return key
 
-    def make(self, verb: str, until: str | None = None, **settings: str) -> Done:
+    def make(self, verb: str, until: str | None = None, **settings: str) -> CommandResult:
         """Run a make verb in the clone, with this checkout's environments; SIGTERM once it says `until`."""
         environment = {
             **os.environ,
@@ -158,15 +158,15 @@ class World:
             limit.cancel()
         seconds = time.monotonic() - start
         print(f"--- make {verb}: {process.returncode} after {seconds:.1f} s\n{said}", file=self.log, flush=True)
-        return Done(process.returncode, said, seconds)
+        return CommandResult(process.returncode, said, seconds)
 
-    def deploy(self) -> Done:
+    def deploy(self) -> CommandResult:
         """make deploy, which must work."""
         done = self.make("deploy")
         expect(done.code == 0, done.error)
         return done
 
-    def refused(self, verb: str, *words: str, **settings: str) -> Done:
+    def refused(self, verb: str, *words: str, **settings: str) -> CommandResult:
         """A make verb that must fail: one line with these words, and no pod touched."""
         before = self.pods()
         done = self.make(verb, **settings)
@@ -256,7 +256,9 @@ class Load:
 
 
 @contextmanager
-def under_load(world: World, figures: list[str], versions: Sequence[str] | None = None) -> Iterator[dict[str, Any]]:
+def under_load(
+    world: Environment, figures: list[str], versions: Sequence[str] | None = None
+) -> Iterator[dict[str, Any]]:
     """Load the service meanwhile: no request may fail, and only these versions answer, or one that is the champion."""
     load = Load(world.url)
     seen: dict[str, Any] = {}

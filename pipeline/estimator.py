@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 Floats = NDArray[np.float64]
 
-ENOUGH_ROWS = 10  # a product with fewer gets the pooled fit
+MIN_PRODUCT_ROWS = 10  # a product with fewer gets the pooled fit
 
 
 class LinePerProduct(RegressorMixin, BaseEstimator):
@@ -69,8 +69,8 @@ class TimeToDispatchRegressor(RegressorMixin, BaseEstimator):
     def fit(self, X: "pd.DataFrame", y: Floats, pooled: Collection[str] | None = None) -> Self:  # noqa: N803
         """Learn the product codes, then fit the regressor and, where a product is pooled, the line of all products.
 
-        `pooled` are the codes to pool; without them, those with fewer than ENOUGH_ROWS rows. Whoever fits to a part of
-        a week says which they are in the whole of it, or the part would be fitted in another way than the whole.
+        `pooled` are the codes to pool; without them, those with fewer than MIN_PRODUCT_ROWS rows. A fit to a part of
+        a week passes the codes that are rare in the whole week: both fits then pool the same products.
         """
         codes = X["product_code"].astype("category").cat.remove_unused_categories()
         self.product_codes_: list[str] = codes.cat.categories.tolist()
@@ -78,7 +78,7 @@ class TimeToDispatchRegressor(RegressorMixin, BaseEstimator):
         hours = np.asarray(y, dtype=np.float64)
         counts = np.bincount(codes.cat.codes, minlength=len(self.product_codes_))
         self.pooled_ = (
-            counts < ENOUGH_ROWS if pooled is None else np.array([code in pooled for code in self.product_codes_])
+            counts < MIN_PRODUCT_ROWS if pooled is None else np.array([code in pooled for code in self.product_codes_])
         )
         self.pooled_codes_ = [code for code, pooled in zip(self.product_codes_, self.pooled_, strict=True) if pooled]
         if self.pooled_.any():

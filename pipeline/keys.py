@@ -54,7 +54,7 @@ def parse_dataset_key(key: str) -> DatasetKey | None:
 
 def dataset_key(timestamp: datetime) -> str:
     """Spell the key under which the data team stores the week that ends at `timestamp` (aware)."""
-    return f"{DATASETS}time_to_dispatch_{_spell(timestamp)}.csv"
+    return f"{DATASETS}time_to_dispatch_{_format_timestamp(timestamp)}.csv"
 
 
 def latest_dataset(keys: Iterable[str], now: datetime) -> LatestDataset:
@@ -73,9 +73,9 @@ def latest_dataset(keys: Iterable[str], now: datetime) -> LatestDataset:
     return LatestDataset(newest, earlier[-1] if earlier else None, dated_ahead)
 
 
-def spell_version(moment: datetime) -> str:
+def format_version(moment: datetime) -> str:
     """Spell the version of a model trained at `moment` (aware), to the second."""
-    return f"time_to_dispatch_{_spell(moment)}"
+    return f"time_to_dispatch_{_format_timestamp(moment)}"
 
 
 def parse_version(text: str) -> datetime | None:
@@ -101,7 +101,7 @@ def rejected_manifest_key(version: str) -> str:
 
 def champion_record_key(promoted_at: datetime, sha256: str) -> str:
     """Spell the key under which a champion pointer is kept when another takes its place."""
-    return f"{HISTORY}{_spell(promoted_at)}-{sha256[:12]}.json"
+    return f"{HISTORY}{_format_timestamp(promoted_at)}-{sha256[:12]}.json"
 
 
 def report_key(version: str) -> str:
@@ -120,5 +120,5 @@ def version_of_manifest(key: str) -> str | None:
     return match["version"] if match and parse_version(match["version"]) else None
 
 
-def _spell(moment: datetime) -> str:
+def _format_timestamp(moment: datetime) -> str:
     return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

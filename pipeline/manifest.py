@@ -3,9 +3,9 @@
 import platform
 from datetime import UTC, datetime
 from importlib.metadata import version as installed_version
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field, model_validator
 
 from pipeline.keys import parse_version
 
@@ -114,7 +114,7 @@ class ColumnDrift(_Record):
     verdict: DriftVerdict
 
 
-class WeekOnWeek(_Record):
+class DriftReport(_Record):
     """The week against the one before: which that was, the drift per column, new and vanished products."""
 
     dataset: str
@@ -146,12 +146,19 @@ class Manifest(_Record):
     hold_out: HoldOut
     champion_version: Version | None
     production_error: Metrics | None = Field(description="the champion's error on all rows of this week it knows")
-    promised_error: Metrics | None = Field(None, description="what that champion's own manifest says of its hold-out")
+    holdout_error: Metrics | None = Field(None, description="what that champion's own manifest says of its hold-out")
     products: dict[str, ProductProfile]
     pooled_error: dict[str, float] = Field({}, description="mean hours that the pooled fit is off, by product with it")
-    previous_week: WeekOnWeek | None = Field(default=None, description="none if there is none that can be read")
+    previous_week: DriftReport | None = Field(default=None, description="none if there is none that can be read")
     gates: list[GateVerdict]
     libraries: Libraries
+
+    @model_validator(mode="before")
+    @classmethod
+    def _read_names_before_0_1_0(cls, fields: Any) -> Any:
+        if isinstance(fields, dict) and "promised_error" in fields:
+            return {"holdout_error": fields["promised_error"], **fields}
+        return fields
 
 
 BY_HAND = "by hand:"  # in the reason of a promotion that no training made

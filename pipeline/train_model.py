@@ -27,26 +27,26 @@ from pipeline.keys import (
     DATASETS,
     SAME_WEEK,
     DatasetKey,
+    format_version,
     latest_dataset,
     parse_dataset_key,
     rejected_report_key,
-    spell_version,
 )
-from pipeline.manifest import Champion, DatasetRecord, GateVerdict, HoldOut, Manifest, WeekOnWeek, running_libraries
+from pipeline.manifest import Champion, DatasetRecord, DriftReport, GateVerdict, HoldOut, Manifest, running_libraries
 from pipeline.registry.models import ChampionPointer, LoadedModel, Registry, describe_model, pickle_model
 from pipeline.registry.object_store import ObjectStore
-from pipeline.report.render import Evidence, render_report
+from pipeline.report.render import ReportContext, render_report
 from pipeline.training.challenger import (
     Challenger,
     Comparison,
     Thresholds,
-    challenge,
     compare,
-    compare_by_promise,
-    judge,
+    compare_by_holdout,
+    run_gates,
+    train_challenger,
 )
 from pipeline.training.data_contract import parse_orders
-from pipeline.training.drift import PreviousWeek, compare_weeks, remember
+from pipeline.training.drift import ReferenceWeek, compare_weeks, summarise_week
 from pipeline.training.evaluation import HOLD_OUT
 from pipeline.utils import LOG_FORMATS, Interrupted, configure_logger, first_few, time_limit
 
@@ -59,14 +59,14 @@ log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Week:
+class TrainingData:
     """The newest dataset: its orders, the record of its bytes, how old it is, and what came before it."""
 
     orders: pd.DataFrame
     dataset: DatasetKey
     record: DatasetRecord
     age_days: float
-    previous: PreviousWeek | None
+    previous: ReferenceWeek | None
 
 
 @dataclass(frozen=True)
@@ -109,17 +109,17 @@ def run(store: ObjectStore, thresholds: Thresholds, now: datetime, git_commit: s
     registry = Registry(store)
     incumbent = _read_incumbent(registry)
     week = _gather(store, now)
-    challenger = challenge(week.orders, SEED)
+    challenger = train_challenger(week.orders, SEED)
     _log_challenger(challenger)
     estimator = pickle_model(challenger.refit)
     drift = _compare_weeks(week)
 
     for _ in range(PROMOTION_TRIES):
         comparison = _compare(registry, challenger, incumbent, week)
-        verdicts = judge(challenger, comparison, thresholds, week.age_days)
+        verdicts = run_gates(challenger, comparison, thresholds, week.age_days)
         _log_verdicts(verdicts)
         manifest = Manifest(
-            version=spell_version(now),
+            version=format_version(now),
             trained_at=now,
             git_commit=git_commit,
             dataset=week.record,
@@ -129,14 +129,14 @@ def run(store: ObjectStore, thresholds: Thresholds, now: datetime, git_commit: s
             hold_out=_describe_hold_out(challenger, comparison),
             champion_version=incumbent.pointer and incumbent.pointer.champion.version,
             production_error=comparison.production_error,
-            promised_error=incumbent.model and incumbent.model.manifest.hold_out.candidate,
+            holdout_error=incumbent.model and incumbent.model.manifest.hold_out.candidate,
             products=challenger.products,
             pooled_error=challenger.pooled_error,
             previous_week=drift,
             gates=verdicts,
             libraries=running_libraries(),
         )
-        evidence = Evidence(
+        evidence = ReportContext(
             orders=week.orders,
             hold_out=challenger.hold_out,
             predicted=challenger.predicted,
@@ -177,7 +177,7 @@ def run(store: ObjectStore, thresholds: Thresholds, now: datetime, git_commit: s
     raise WriteConflict(f"{version} is stored, but the champion was replaced {PROMOTION_TRIES} times meanwhile")
 
 
-def _gather(store: ObjectStore, now: datetime) -> Week:
+def _gather(store: ObjectStore, now: datetime) -> TrainingData:
     latest = latest_dataset(store.keys(DATASETS), now)
     for dataset in latest.dated_ahead:
         log.warning("Ignored %s: it is dated more than an hour ahead of now, %s.", dataset.key, now.isoformat())
@@ -196,21 +196,21 @@ def _gather(store: ObjectStore, now: datetime) -> Week:
         sha256=hashlib.sha256(stored.body).hexdigest(),
         rows=len(orders),
     )
-    return Week(orders, latest.newest, record, (now - latest.newest.timestamp) / timedelta(days=1), previous)
+    return TrainingData(orders, latest.newest, record, (now - latest.newest.timestamp) / timedelta(days=1), previous)
 
 
-def _read_previous(store: ObjectStore, previous: DatasetKey | None) -> PreviousWeek | None:
+def _read_previous(store: ObjectStore, previous: DatasetKey | None) -> ReferenceWeek | None:
     """The week to compare with; none where it cannot be read, since nothing is decided by it."""
     if previous is None:
         return None
     try:
-        return remember(parse_orders(store.get(previous.key).body, previous.key), previous.key, SEED)
+        return summarise_week(parse_orders(store.get(previous.key).body, previous.key), previous.key, SEED)
     except (DatasetInvalid, ObjectNotFound) as error:
         log.warning("Not compared with the week before: %s", error)
         return None
 
 
-def _compare_weeks(week: Week) -> WeekOnWeek | None:
+def _compare_weeks(week: TrainingData) -> DriftReport | None:
     if week.previous is None:
         return None
     found = compare_weeks(week.previous, week.orders, SEED)
@@ -237,13 +237,13 @@ def _read_incumbent(registry: Registry) -> Incumbent:
         return Incumbent(pointer, None, f"it no longer loads: {error}")
 
 
-def _compare(registry: Registry, challenger: Challenger, incumbent: Incumbent, week: Week) -> Comparison:
+def _compare(registry: Registry, challenger: Challenger, incumbent: Incumbent, week: TrainingData) -> Comparison:
     if incumbent.model is None:
         return Comparison(not_compared=incumbent.missing)
     manifest = incumbent.model.manifest
     if manifest.dataset.sha256 == week.record.sha256:
         log.info("%s was trained on this very week: it is held to what it promised then.", manifest.version)
-        return compare_by_promise(challenger, manifest)
+        return compare_by_holdout(challenger, manifest)
     if _saw(manifest, week):
         return _compare_with_the_one_before(registry, challenger, manifest, week)
     comparison = compare(challenger, manifest.version, incumbent.model.estimator, week.orders)
@@ -261,7 +261,7 @@ def _compare(registry: Registry, challenger: Challenger, incumbent: Incumbent, w
 
 
 def _compare_with_the_one_before(
-    registry: Registry, challenger: Challenger, champion: Manifest, week: Week
+    registry: Registry, challenger: Challenger, champion: Manifest, week: TrainingData
 ) -> Comparison:
     """Compare with the last champion that saw no upload of the week, in the place of one that saw another of them."""
     reason = f"it was fitted on another upload of this week, {champion.dataset.key}"
@@ -276,7 +276,7 @@ def _compare_with_the_one_before(
     return Comparison(not_compared=f"{reason}, and there is no champion before it")
 
 
-def _saw(manifest: Manifest, week: Week) -> bool:
+def _saw(manifest: Manifest, week: TrainingData) -> bool:
     """Was a model fitted on an upload of this week?"""
     trained_on = parse_dataset_key(manifest.dataset.key)
     return trained_on is not None and abs(week.dataset.timestamp - trained_on.timestamp) < SAME_WEEK
@@ -296,7 +296,7 @@ def _describe_hold_out(challenger: Challenger, comparison: Comparison) -> HoldOu
     )
 
 
-def _reject(registry: Registry, manifest: Manifest, evidence: Evidence) -> None:
+def _reject(registry: Registry, manifest: Manifest, evidence: ReportContext) -> None:
     rejected = manifest.model_copy(update={"model": None})
     version = registry.store_rejected(rejected, lambda named: render_report(named, evidence))
     reasons = "; ".join(

@@ -16,7 +16,7 @@ from pythonjsonlogger.json import JsonFormatter
 TEXT = "%(asctime)s - %(levelname)s - %(module)s.%(funcName)s - %(message)s"
 LOG_FORMATS = ("text", "json")
 REQUEST_HEADERS = (b"traceparent", b"x-request-id")  # what a request may be known by, the first that it has
-LONGEST_ID = 128  # characters
+MAX_ID_LENGTH = 128  # characters
 FEW = 10
 INTERRUPTIONS = (signal.SIGALRM, signal.SIGTERM, signal.SIGINT)
 
@@ -52,7 +52,7 @@ def request_id() -> str | None:
     """What the request that is being answered is known by; None if it did not say, or there is none."""
     headers = {name: value for name, value in request_headers.get() if name in REQUEST_HEADERS}
     known = next((headers[name] for name in REQUEST_HEADERS if name in headers), None)
-    return known.decode("ascii", "backslashreplace")[:LONGEST_ID] if known else None
+    return known.decode("ascii", "backslashreplace")[:MAX_ID_LENGTH] if known else None
 
 
 def printable(text: str) -> str:

@@ -9,7 +9,7 @@ import pytest
 from sklearn.tree import DecisionTreeRegressor
 
 from local.generate_orders import NOISE_HOURS, PRODUCTS, generate_week
-from pipeline.estimator import ENOUGH_ROWS, LinePerProduct, TimeToDispatchRegressor
+from pipeline.estimator import MIN_PRODUCT_ROWS, LinePerProduct, TimeToDispatchRegressor
 from pipeline.training.data_contract import HOURS, ORDERS, PRODUCT
 
 
@@ -57,7 +57,7 @@ def test_no_order_is_dispatched_before_it_is_placed() -> None:
 
 
 def test_a_product_with_too_few_rows_gets_the_line_of_all_products_together(week: pd.DataFrame) -> None:
-    rare = orders_of("RARE", [10.0] * (ENOUGH_ROWS - 1), [9.0] * (ENOUGH_ROWS - 1))
+    rare = orders_of("RARE", [10.0] * (MIN_PRODUCT_ROWS - 1), [9.0] * (MIN_PRODUCT_ROWS - 1))
     together = pd.concat([week, rare])
     model = fitted(together)
     assert model.pooled_codes_ == ["RARE"]
@@ -67,10 +67,10 @@ def test_a_product_with_too_few_rows_gets_the_line_of_all_products_together(week
 
 
 def test_a_product_with_enough_rows_gets_a_line_of_its_own(week: pd.DataFrame) -> None:
-    enough = orders_of("ENOUGH", [float(placed) for placed in range(ENOUGH_ROWS)], [500.0] * ENOUGH_ROWS)
+    enough = orders_of("ENOUGH", [float(placed) for placed in range(MIN_PRODUCT_ROWS)], [500.0] * MIN_PRODUCT_ROWS)
     model = fitted(pd.concat([week, enough]))
     assert model.pooled_codes_ == []
-    assert model.predict(enough) == pytest.approx([500.0] * ENOUGH_ROWS)
+    assert model.predict(enough) == pytest.approx([500.0] * MIN_PRODUCT_ROWS)
 
 
 def test_a_week_in_which_every_product_is_rare_is_one_line() -> None:

@@ -8,11 +8,11 @@ from pipeline.keys import (
     CLOCK_TOLERANCE,
     SAME_WEEK,
     dataset_key,
+    format_version,
     latest_dataset,
     parse_dataset_key,
     parse_timestamp,
     parse_version,
-    spell_version,
 )
 
 NOW = datetime(2026, 11, 21, 8, 0, tzinfo=UTC)
@@ -67,7 +67,7 @@ def test_a_dataset_key_names_its_moment_to_the_second(moment: datetime) -> None:
 
 @given(moments)
 def test_a_version_names_its_moment_to_the_second(moment: datetime) -> None:
-    assert parse_version(spell_version(moment)) == moment.replace(microsecond=0)
+    assert parse_version(format_version(moment)) == moment.replace(microsecond=0)
 
 
 @given(st.text())

@@ -10,12 +10,12 @@ from contextlib import closing
 
 import pytest
 
-from pipeline.keys import CHAMPION_KEY, manifest_key, model_key, spell_version
+from pipeline.keys import CHAMPION_KEY, format_version, manifest_key, model_key
 from pipeline.serve_model import main
 from pipeline.serving.schemas import ROUTE
 from tests.conftest import DRAIN_SECONDS, NOW, Bucket, RunStage, Service
 
-VERSION = spell_version(NOW)
+VERSION = format_version(NOW)
 BODY = json.dumps({"product_code": "SKU001", "orders_placed": 112})
 
 

@@ -16,7 +16,7 @@ from pipeline.errors import (
     TrainingRejected,
     WriteConflict,
 )
-from pipeline.keys import CHAMPION_KEY, dataset_key, manifest_key, model_key, spell_version
+from pipeline.keys import CHAMPION_KEY, dataset_key, format_version, manifest_key, model_key
 from pipeline.manifest import Champion, Manifest
 from pipeline.registry.models import Registry
 from pipeline.registry.object_store import ObjectStore
@@ -24,8 +24,8 @@ from pipeline.train_model import main, run
 from pipeline.training.data_contract import HOURS, ORDERS, PRODUCT
 from tests.conftest import FRIDAY, NEXT_FRIDAY, NEXT_SATURDAY, NOW, THRESHOLDS, WEEK, Bucket, RunStage, free_port
 
-VERSION = spell_version(NOW)
-NEXT_VERSION = spell_version(NEXT_SATURDAY)
+VERSION = format_version(NOW)
+NEXT_VERSION = format_version(NEXT_SATURDAY)
 
 
 def champion_of(bucket: Bucket) -> Champion:
@@ -162,7 +162,7 @@ def test_a_rejected_model_is_not_stored_but_why_is(trained_bucket: Bucket, week:
 def test_a_champion_of_the_same_week_is_held_to_what_it_promised(trained_bucket: Bucket) -> None:
     run(trained_bucket.store, THRESHOLDS, NOW + timedelta(hours=1), "def5678")
     promised = manifest_of(trained_bucket).hold_out.candidate
-    again = manifest_of(trained_bucket, spell_version(NOW + timedelta(hours=1)))
+    again = manifest_of(trained_bucket, format_version(NOW + timedelta(hours=1)))
     assert again.hold_out.champion == again.hold_out.candidate_where_champion_knows == promised
     assert again.production_error is None
 
@@ -271,7 +271,7 @@ def train_again(bucket: Bucket, orders: pd.DataFrame) -> str:
     """Train on another upload of the second week; the version that it would be."""
     bucket.put(dataset_key(NEXT_FRIDAY + timedelta(hours=1)), to_csv(orders))
     run(bucket.store, THRESHOLDS, NEXT_SATURDAY + timedelta(hours=2), "def5678")
-    return spell_version(NEXT_SATURDAY + timedelta(hours=2))
+    return format_version(NEXT_SATURDAY + timedelta(hours=2))
 
 
 def test_a_corrected_upload_is_compared_with_the_champion_before(trained_bucket: Bucket) -> None:
@@ -309,7 +309,7 @@ def test_an_error_on_a_week_before_the_champions_is_none_in_production(trained_b
     train_next_week(trained_bucket, generate_week(seed=2))
     trained_bucket.delete(dataset_key(NEXT_FRIDAY))  # a bad upload, say
     run(trained_bucket.store, THRESHOLDS, NEXT_SATURDAY + timedelta(hours=1), "def5678")
-    manifest = manifest_of(trained_bucket, spell_version(NEXT_SATURDAY + timedelta(hours=1)))
+    manifest = manifest_of(trained_bucket, format_version(NEXT_SATURDAY + timedelta(hours=1)))
     assert (manifest.production_error, manifest.hold_out.compared_with) == (None, NEXT_VERSION)
 
 
@@ -387,7 +387,7 @@ def winners(bucket: Bucket, races: int) -> list[bytes]:
 def test_a_training_that_loses_a_race_judges_again_and_promotes(trained_bucket: Bucket, races: int) -> None:
     trained_bucket.put(dataset_key(NEXT_FRIDAY), to_csv(generate_week(seed=2)))
     run(RacingStore(trained_bucket, winners(trained_bucket, races)), THRESHOLDS, NEXT_SATURDAY, "def5678")
-    assert champion_of(trained_bucket).version == spell_version(NEXT_SATURDAY + timedelta(seconds=races))
+    assert champion_of(trained_bucket).version == format_version(NEXT_SATURDAY + timedelta(seconds=races))
 
 
 def test_a_training_that_loses_three_races_gives_up_and_says_so(trained_bucket: Bucket) -> None:
@@ -409,7 +409,7 @@ def test_a_training_that_loses_against_a_better_champion_is_rejected(trained_buc
                 trained_bucket.put(CHAMPION_KEY, pointer)
             super().put_new(key, body, content_type)
 
-    rejected = spell_version(NEXT_SATURDAY + timedelta(seconds=1))  # the judgement before it has a version, too
+    rejected = format_version(NEXT_SATURDAY + timedelta(seconds=1))  # the judgement before it has a version, too
     with pytest.raises(TrainingRejected, match=f"see rejected/{rejected}/report.html: champion: hold-out RMSE"):
         run(AnotherIsFirst(trained_bucket.client, trained_bucket.name), THRESHOLDS, NEXT_SATURDAY, "def5678")
     assert champion_of(trained_bucket).version == VERSION
@@ -508,7 +508,7 @@ def test_a_week_that_was_rolled_back_is_trained_on_again_and_not_promoted(
     train_next_week(trained_bucket, generate_week(seed=2))
     Registry(trained_bucket.store).roll_back("the estimates are wrong", "abc1234")
     run(trained_bucket.store, THRESHOLDS, NEXT_SATURDAY + timedelta(hours=1), "fedcba9")
-    again = spell_version(NEXT_SATURDAY + timedelta(hours=1))
+    again = format_version(NEXT_SATURDAY + timedelta(hours=1))
     assert champion_of(trained_bucket).version == VERSION
     assert manifest_of(trained_bucket, again).dataset.key == dataset_key(NEXT_FRIDAY)
     assert f"Not promoted: {NEXT_VERSION}, of the same week, was taken out by hand" in caplog.text
@@ -519,4 +519,4 @@ def test_a_week_that_was_rolled_back_and_mended_is_promoted(trained_bucket: Buck
     Registry(trained_bucket.store).roll_back("the estimates are wrong", "abc1234")
     trained_bucket.put(dataset_key(NEXT_FRIDAY), to_csv(generate_week(seed=3)))
     run(trained_bucket.store, THRESHOLDS, NEXT_SATURDAY + timedelta(hours=1), "fedcba9")
-    assert champion_of(trained_bucket).version == spell_version(NEXT_SATURDAY + timedelta(hours=1))
+    assert champion_of(trained_bucket).version == format_version(NEXT_SATURDAY + timedelta(hours=1))

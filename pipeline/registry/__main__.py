@@ -22,7 +22,7 @@ from pipeline.errors import (
     WriteConflict,
 )
 from pipeline.manifest import DRIFT_SOURCE, MAJOR_DRIFT, MODERATE_DRIFT, Champion, ColumnDrift, Manifest, Metrics
-from pipeline.registry.history import Seen, weeks
+from pipeline.registry.history import ObservedError, summarise_weeks
 from pipeline.registry.models import Registry
 from pipeline.registry.object_store import ObjectStore
 from pipeline.utils import checked_out_commit, printable
@@ -176,7 +176,7 @@ def _tell(champion: Champion, args: argparse.Namespace) -> None:
 
 
 def _history(registry: Registry, args: argparse.Namespace) -> None:
-    trained = weeks(registry.trainings(_left_out))
+    trained = summarise_weeks(registry.trainings(_left_out))
     champions = registry.champions(_left_out)
     if args.json:
         thresholds = {"moderate": MODERATE_DRIFT, "major": MAJOR_DRIFT, "source": DRIFT_SOURCE}
@@ -189,7 +189,7 @@ def _history(registry: Registry, args: argparse.Namespace) -> None:
                 _week(week.dataset),
                 week.version,
                 "accepted" if week.accepted else "rejected",
-                _figure(week.promised_rmse, ".3f"),
+                _figure(week.holdout_rmse, ".3f"),
                 "; ".join(_describe_seen(seen) for seen in week.seen),
                 _describe_drift(week.drift),
             ]
@@ -213,8 +213,8 @@ def _history(registry: Registry, args: argparse.Namespace) -> None:
     )
 
 
-def _describe_seen(seen: Seen) -> str:
-    return f"{seen.rmse:.3f} (promised {_figure(seen.promised_rmse, '.3f') or 'nothing'}) by {seen.version}"
+def _describe_seen(seen: ObservedError) -> str:
+    return f"{seen.rmse:.3f} (promised {_figure(seen.holdout_rmse, '.3f') or 'nothing'}) by {seen.version}"
 
 
 def _describe_drift(drift: Mapping[str, ColumnDrift] | None) -> str:

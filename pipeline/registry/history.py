@@ -7,16 +7,16 @@ from pipeline.manifest import ColumnDrift, Manifest
 
 
 @dataclass(frozen=True)
-class Seen:
+class ObservedError:
     """A champion's RMSE, in hours, on the orders of a week after its own, and what it had promised."""
 
     version: str
-    promised_rmse: float | None
+    holdout_rmse: float | None
     rmse: float
 
 
 @dataclass(frozen=True)
-class Week:
+class WeekSummary:
     """All trainings on one dataset: what the last of them promised, and what was seen of the champions of that week.
 
     The drift is since the week before; None where there was none that could be read.
@@ -26,12 +26,12 @@ class Week:
     version: str
     trainings: int
     accepted: bool
-    promised_rmse: float
-    seen: list[Seen]
+    holdout_rmse: float
+    seen: list[ObservedError]
     drift: dict[str, ColumnDrift] | None
 
 
-def weeks(manifests: Iterable[Manifest]) -> list[Week]:
+def summarise_weeks(manifests: Iterable[Manifest]) -> list[WeekSummary]:
     """Put trainings, in the order of their time, together by the bytes that they were made on."""
     by_dataset: dict[tuple[str, str], list[Manifest]] = {}
     for manifest in manifests:
@@ -39,23 +39,23 @@ def weeks(manifests: Iterable[Manifest]) -> list[Week]:
     return [_summarize(trainings) for trainings in by_dataset.values()]
 
 
-def _summarize(trainings: list[Manifest]) -> Week:
+def _summarize(trainings: list[Manifest]) -> WeekSummary:
     last = trainings[-1]
     seen = {
-        one.champion_version: Seen(
+        one.champion_version: ObservedError(
             one.champion_version,
-            promised_rmse=one.promised_error.rmse if one.promised_error else None,
+            holdout_rmse=one.holdout_error.rmse if one.holdout_error else None,
             rmse=one.production_error.rmse,
         )
         for one in trainings
         if one.champion_version and one.production_error
     }
-    return Week(
+    return WeekSummary(
         last.dataset.key,
         last.version,
         trainings=len(trainings),
         accepted=last.model is not None,
-        promised_rmse=last.hold_out.candidate.rmse,
+        holdout_rmse=last.hold_out.candidate.rmse,
         seen=list(seen.values()),
         drift=last.previous_week.drift if last.previous_week else None,
     )

@@ -132,7 +132,7 @@ class Registry:
         readers = {version: self.read_rejected for version in self.rejected_versions()}
         readers |= {version: self.read_manifest for version in self.versions()}
         if since:
-            readers = {version: read for version, read in readers.items() if version >= keys.spell_version(since)}
+            readers = {version: read for version, read in readers.items() if version >= keys.format_version(since)}
         manifests = []
         for version, read in sorted(readers.items()):
             try:
@@ -172,7 +172,7 @@ class Registry:
         read: Callable[[str], Manifest],
         problem: Problem,
     ) -> list[str]:
-        earliest = keys.spell_version(dataset.timestamp - keys.CLOCK_TOLERANCE)
+        earliest = keys.format_version(dataset.timestamp - keys.CLOCK_TOLERANCE)
         found = []
         for version in versions:
             if version < earliest:  # read no manifest that cannot be of this week
@@ -189,10 +189,10 @@ class Registry:
     def _versions_below(self, prefix: str) -> Iterator[str]:
         return (version for key in self._store.keys(prefix) if (version := keys.version_of_manifest(key)))
 
-    def _read_manifest(self, version: str, spell: Callable[[str], str]) -> Manifest:
+    def _read_manifest(self, version: str, key_of: Callable[[str], str]) -> Manifest:
         if keys.parse_version(version) is None:
             raise VersionNotFound(f"{version!r} is no version, one reads like time_to_dispatch_2026-11-20T23:31:07Z")
-        key = spell(version)
+        key = key_of(version)
         try:
             stored = self._store.get(key)
         except ObjectNotFound as error:
@@ -423,13 +423,13 @@ def _minor(python: str) -> str:
 
 def _at_next_free_second(write: Callable[[str], None], moment: datetime) -> str:
     for seconds in range(NEXT_SECONDS):
-        version = keys.spell_version(moment + timedelta(seconds=seconds))
+        version = keys.format_version(moment + timedelta(seconds=seconds))
         try:
             write(version)
         except WriteConflict:
             continue
         return version
-    raise WriteConflict(f"no version is free in the {NEXT_SECONDS} seconds after {keys.spell_version(moment)}")
+    raise WriteConflict(f"no version is free in the {NEXT_SECONDS} seconds after {keys.format_version(moment)}")
 
 
 def _record_key(champion: Champion, body: bytes) -> str:

@@ -36,8 +36,8 @@ if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
 ATTEMPTS = 6  # of each call; between them 0.5, 1, 2, 4 and 8 s and some jitter: a store that restarts is waited for
-FIRST_WAIT = 0.5  # seconds
-LONGEST_WAIT = 8.0
+MIN_WAIT_SECONDS = 0.5  # seconds
+MAX_WAIT_SECONDS = 8.0
 CONNECT_SECONDS = 3  # time-outs of one attempt
 READ_SECONDS = 10
 PASSING = frozenset({"RequestTimeout", "Throttling", "ThrottlingException", "TooManyRequests", "SlowDown"})
@@ -159,7 +159,7 @@ class ObjectStore:
         tries = Retrying(
             retry=retry_if_exception(_may_pass),
             stop=stop_after_attempt(self._attempts),
-            wait=wait_exponential_jitter(multiplier=FIRST_WAIT, max=LONGEST_WAIT, jitter=FIRST_WAIT),
+            wait=wait_exponential_jitter(multiplier=MIN_WAIT_SECONDS, max=MAX_WAIT_SECONDS, jitter=MIN_WAIT_SECONDS),
             before_sleep=warn,
             reraise=True,
         )

@@ -16,10 +16,10 @@ from markupsafe import Markup
 from pipeline.estimator import Floats, TimeToDispatchRegressor
 from pipeline.keys import parse_dataset_key
 from pipeline.manifest import DRIFT_SOURCE, MAJOR_DRIFT, MODERATE_DRIFT, Champion, Manifest
-from pipeline.registry.history import Week, weeks
+from pipeline.registry.history import WeekSummary, summarise_weeks
 from pipeline.report import plots
 from pipeline.training.data_contract import HOURS, ORDERS, PRODUCT
-from pipeline.training.drift import PreviousWeek
+from pipeline.training.drift import ReferenceWeek
 from pipeline.training.evaluation import sample
 from pipeline.training.gates import CHAMPION_TOLERANCE
 
@@ -31,7 +31,7 @@ SAMPLE_ROWS = 50_000  # of the orders, for the plots and the champion's error by
 
 
 @dataclass(frozen=True)
-class Evidence:
+class ReportContext:
     """What the report shows beside the manifest.
 
     `predicted` are the hours, of shape (n_hold_out,), by the model that was fitted without the hold-out; `model` is the
@@ -43,7 +43,7 @@ class Evidence:
     hold_out: pd.DataFrame
     predicted: Floats
     model: TimeToDispatchRegressor
-    previous: PreviousWeek | None
+    previous: ReferenceWeek | None
     champion: TimeToDispatchRegressor | None
     earlier: Sequence[Manifest]
     champions: Sequence[Champion]
@@ -63,7 +63,7 @@ class ProductRow:
     champion_mae: float | None
 
 
-def render_report(manifest: Manifest, evidence: Evidence) -> bytes:
+def render_report(manifest: Manifest, evidence: ReportContext) -> bytes:
     """The report as a self-contained HTML file: no script, and no request to anywhere."""
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent),
@@ -75,7 +75,7 @@ def render_report(manifest: Manifest, evidence: Evidence) -> bytes:
     environment.filters |= {"hours": _hours, "week": _week}
     orders = sample(evidence.orders, SAMPLE_ROWS, manifest.hold_out.seed)
     actual = evidence.hold_out[HOURS].to_numpy()
-    history = weeks([*evidence.earlier, manifest])
+    history = summarise_weeks([*evidence.earlier, manifest])
     page = environment.get_template(TEMPLATE).render(
         manifest=manifest,
         accepted=manifest.model is not None,
@@ -125,7 +125,7 @@ def _compare(manifest: Manifest) -> str | None:
     return "better than" if ours.rmse * CHAMPION_TOLERANCE < theirs.rmse else "as good as"
 
 
-def _product_rows(manifest: Manifest, evidence: Evidence) -> list[ProductRow]:
+def _product_rows(manifest: Manifest, evidence: ReportContext) -> list[ProductRow]:
     """Every product of this week or the one before, those with the most orders first."""
     counts_before = evidence.previous.rows_by_product if evidence.previous else {}
     errors = evidence.predicted - evidence.hold_out[HOURS].to_numpy()
@@ -147,7 +147,7 @@ def _product_rows(manifest: Manifest, evidence: Evidence) -> list[ProductRow]:
     return sorted(rows, key=lambda row: (-row.rows, row.code))
 
 
-def _champion_errors(manifest: Manifest, evidence: Evidence) -> dict[str, float]:
+def _champion_errors(manifest: Manifest, evidence: ReportContext) -> dict[str, float]:
     if evidence.champion is None:
         return {}
     drawn = sample(evidence.hold_out, SAMPLE_ROWS, manifest.hold_out.seed)
@@ -160,7 +160,7 @@ def _means_by_product(orders: pd.DataFrame, figures: Floats) -> dict[str, float]
     return {str(code): float(mean) for code, mean in means.items()}
 
 
-def _curves(manifest: Manifest, evidence: Evidence) -> Iterator[tuple[str, bool, Markup]]:
+def _curves(manifest: Manifest, evidence: ReportContext) -> Iterator[tuple[str, bool, Markup]]:
     """The products that a gate names, then those with the most orders: code, whether the champion knows it, plot."""
     reasons = [reason for verdict in manifest.gates for reason in verdict.reasons]
     named = {code for code in manifest.products if any(reason.startswith(f"{code}: ") for reason in reasons)}
@@ -180,7 +180,7 @@ def _estimates(model: TimeToDispatchRegressor, code: str, at: Floats) -> Floats 
     return model.predict_encoded(np.column_stack([np.full(at.shape, model.product_codes_.index(code)), at]))
 
 
-def _weeks_plot(orders: pd.DataFrame, previous: PreviousWeek | None, column: str, what: str) -> Markup:
+def _weeks_plot(orders: pd.DataFrame, previous: ReferenceWeek | None, column: str, what: str) -> Markup:
     before = previous.orders[column].to_numpy() if previous else None
     return plots.weeks_plot(orders[column].to_numpy(), before, what)
 
@@ -198,7 +198,7 @@ def _candidate_rows(manifest: Manifest) -> Iterator[tuple[str, float, float]]:
             yield name, float(np.mean(score.rmse_folds)), float(np.std(score.rmse_folds, ddof=1))
 
 
-def _history_plot(history: Sequence[Week]) -> Markup:
+def _history_plot(history: Sequence[WeekSummary]) -> Markup:
     return plots.history_plot(
-        [week.promised_rmse for week in history], [week.seen[0].rmse if week.seen else None for week in history]
+        [week.holdout_rmse for week in history], [week.seen[0].rmse if week.seen else None for week in history]
     )

@@ -18,11 +18,11 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import to_json
 from starlette.routing import Route
 
-from pipeline.serving.fast_path import Lane
+from pipeline.serving.fast_path import FastPath
 from pipeline.serving.metrics import CONTENT_TYPE, ServiceMetrics
-from pipeline.serving.middleware import Traffic
+from pipeline.serving.middleware import RequestMiddleware
 from pipeline.serving.predictor import Predictor
-from pipeline.serving.schemas import MAX_BODY_BYTES, ROUTE, DispatchEstimate, Estimates, OrderQuery
+from pipeline.serving.schemas import MAX_BODY_BYTES, ROUTE, DispatchEstimate, OrderQuery, PredictionCounter
 
 SWAGGER_FILES = Path(fastapi_swagger.__file__).parent / "resources"
 
@@ -72,21 +72,23 @@ class Lifecycle:
         self.draining = False
 
 
-def create_app(predictor: Predictor, lifecycle: Lifecycle, log_requests: bool = False) -> Lane:
+def create_app(predictor: Predictor, lifecycle: Lifecycle, log_requests: bool = False) -> FastPath:
     """The service for one model: everything that it needs is passed in.
 
-    The Lane answers the hot request; any other passes Traffic, which counts and bounds, to FastAPI's routes. Both are
-    outside of FastAPI, whose own layers cost more than the answer.
+    FastPath answers valid predictions. All other requests pass RequestMiddleware, which counts and bounds them, to
+    FastAPI's routes. Both are outside of FastAPI, whose own layers cost more than the answer.
     """
     metrics = ServiceMetrics(predictor.manifest)
     metrics.draining.set_function(lambda: float(lifecycle.draining))
-    estimates = Estimates(predictor, metrics)
+    estimates = PredictionCounter(predictor, metrics)
     api = create_api(predictor, lifecycle, metrics, estimates)
     routes = [route.path for route in api.routes if isinstance(route, Route)]
-    return Lane(Traffic(api, metrics, routes, log_requests), estimates)
+    return FastPath(RequestMiddleware(api, metrics, routes, log_requests), estimates)
 
 
-def create_api(predictor: Predictor, lifecycle: Lifecycle, metrics: ServiceMetrics, estimates: Estimates) -> FastAPI:
+def create_api(
+    predictor: Predictor, lifecycle: Lifecycle, metrics: ServiceMetrics, estimates: PredictionCounter
+) -> FastAPI:
     """Every route, and every refusal."""
     app = FastAPI(
         title="Time to dispatch",

@@ -2,7 +2,8 @@
 
 A FastAPI route costs four times the model's answer. So a POST to the hot route with a valid body is answered here, and
 everything else - every refusal, every other route, the documentation - goes to FastAPI as if there were no lane. The
-request, the answer and the counting are FastAPI's own (`OrderQuery`, `Estimates`); tests prove that both say the same.
+request, the answer and the counting are FastAPI's own (`OrderQuery`, `PredictionCounter`); tests prove that both say
+the same.
 """
 
 import time
@@ -12,21 +13,21 @@ from functools import lru_cache
 from pydantic import ValidationError
 from starlette.types import Message, Receive, Scope, Send
 
-from pipeline.serving.middleware import Traffic
-from pipeline.serving.schemas import MAX_BODY_BYTES, ROUTE, Estimates, OrderQuery
+from pipeline.serving.middleware import RequestMiddleware
+from pipeline.serving.schemas import MAX_BODY_BYTES, ROUTE, OrderQuery, PredictionCounter
 from pipeline.utils import request_headers
 
 _VALIDATOR = OrderQuery.__pydantic_validator__  # what model_validate_json calls, without its options
-REMEMBERED = 4096  # answers, ready to be sent
+CACHE_SIZE = 4096  # answers, ready to be sent
 
 
-class Lane:
+class FastPath:
     """Answers a valid question itself, and hands everything else on."""
 
-    def __init__(self, traffic: Traffic, estimates: Estimates) -> None:
+    def __init__(self, traffic: RequestMiddleware, estimates: PredictionCounter) -> None:
         self._traffic = traffic
         self._estimates = estimates
-        self._remembered = lru_cache(REMEMBERED)(self._write)
+        self._remembered = lru_cache(CACHE_SIZE)(self._write)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
@@ -44,15 +45,15 @@ class Lane:
         try:
             hours = self._estimate(message)
         except Exception:  # uvicorn answers with 500
-            self._traffic.note(scope, 500, time.perf_counter() - start)
+            self._traffic.record(scope, 500, time.perf_counter() - start)
             raise
         if hours is None:
-            await self._traffic.pass_on(scope, _replay(message, receive), send, start)
+            await self._traffic.forward(scope, _replay(message, receive), send, start)
             return
         head, body = self._remembered(hours)
         await send(head)
         await send(body)
-        self._traffic.note(scope, 200, time.perf_counter() - start)
+        self._traffic.record(scope, 200, time.perf_counter() - start)
 
     def _estimate(self, message: Message) -> float | None:
         if message["type"] != "http.request" or message.get("more_body", False):

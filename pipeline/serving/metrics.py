@@ -15,8 +15,8 @@ from pipeline.manifest import Manifest
 CONTENT_TYPE = CONTENT_TYPE_LATEST
 METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 OWN_REASONS = frozenset({"unknown_product", "json_invalid", "content_type", "too_large"})  # others are together
-UNKNOWN_CODES = 20  # how many are remembered by name; later ones are counted as "other"
-LONGEST_CODE = 64  # characters of a remembered one
+MAX_UNKNOWN_CODES = 20  # how many are remembered by name; later ones are counted as "other"
+MAX_CODE_LENGTH = 64  # characters of a remembered one
 
 SECONDS_BUCKETS = (50e-6, 100e-6, 250e-6, 500e-6, 1e-3, 2.5e-3, 5e-3, 10e-3, 25e-3, 50e-3, 0.1, 0.25, 0.5, 1.0)
 HOURS_BUCKETS = (1.0, 2.0, 4.0, 8.0, 12.0, 24.0, 36.0, 48.0, 72.0, 120.0, 240.0)
@@ -42,21 +42,21 @@ class ServiceMetrics:
         self.disconnected = Counter(
             "disconnected_requests", "Requests whose client left before they were answered.", registry=registry
         )
-        self.predictions = Counter("predictions", "Estimates given.", ["product_code"], registry=registry)
+        self.predictions = Counter("predictions", "PredictionCounter given.", ["product_code"], registry=registry)
         self.prediction_hours = Histogram(
             "prediction_hours", "The estimates given, in hours.", buckets=HOURS_BUCKETS, registry=registry
         )
         self._refused = Counter("refused_requests", "Requests refused with 422 or 413.", ["reason"], registry=registry)
         self._unknown = Counter(
             "unknown_product_requests",
-            f"Requests for products that the model does not know; the first {UNKNOWN_CODES} codes by name.",
+            f"Requests for products that the model does not know; the first {MAX_UNKNOWN_CODES} codes by name.",
             ["product_code"],
             registry=registry,
         )
         self._unknown_codes: set[str] = set()
         self.extrapolated = Counter(
             "extrapolated_predictions",
-            "Estimates given for a number of orders outside what was seen in training.",
+            "PredictionCounter given for a number of orders outside what was seen in training.",
             registry=registry,
         )
         self.draining = Gauge("draining", "1 while the replica drains after SIGTERM, 0 before.", registry=registry)
@@ -77,8 +77,8 @@ class ServiceMetrics:
         """Count a refusal by its first fault, and the product code that was refused if that was it."""
         self._refused.labels(fault if fault in OWN_REASONS else "invalid_field").inc()
         if fault == "unknown_product":
-            code = ascii(refused)[1:-1][:LONGEST_CODE]
-            if len(self._unknown_codes) < UNKNOWN_CODES:
+            code = ascii(refused)[1:-1][:MAX_CODE_LENGTH]
+            if len(self._unknown_codes) < MAX_UNKNOWN_CODES:
                 self._unknown_codes.add(code)
             self._unknown.labels(code if code in self._unknown_codes else "other").inc()
 
@@ -101,7 +101,7 @@ class ServiceMetrics:
                 "model_dataset_age_seconds", "How long ago the model's dataset is dated.", registry=registry
             ).set_function(lambda: time.time() - dataset.timestamp.timestamp())
         Gauge(
-            "model_promised_mae_hours", "The mean absolute error that the model had on its hold-out.", registry=registry
+            "model_holdout_mae_hours", "The mean absolute error that the model had on its hold-out.", registry=registry
         ).set(manifest.hold_out.candidate.mae)
         if manifest.production_error:
             Gauge(
@@ -109,9 +109,9 @@ class ServiceMetrics:
                 "The mean absolute error of the model before this one, on the week that this one was trained on.",
                 registry=registry,
             ).set(manifest.production_error.mae)
-        if manifest.promised_error:
+        if manifest.holdout_error:
             Gauge(
-                "replaced_model_promised_mae_hours",
+                "replaced_model_holdout_mae_hours",
                 "The mean absolute error that the model before this one had on its hold-out.",
                 registry=registry,
-            ).set(manifest.promised_error.mae)
+            ).set(manifest.holdout_error.mae)

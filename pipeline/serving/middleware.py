@@ -19,7 +19,7 @@ OVERLOADED = b'{"detail":"too many requests in flight, try again later"}'
 log = logging.getLogger(__name__)
 
 
-class Traffic:
+class RequestMiddleware:
     """Everything but what the lane answers; of that, it keeps the books."""
 
     def __init__(self, app: ASGIApp, metrics: ServiceMetrics, routes: Collection[str], log_requests: bool) -> None:
@@ -33,15 +33,15 @@ class Traffic:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass the request on, or answer 503 at once where too many are in flight."""
         if scope["type"] == "http":
-            await self.pass_on(scope, receive, send, time.perf_counter())
+            await self.forward(scope, receive, send, time.perf_counter())
         else:
             await self._app(scope, receive, send)
 
-    async def pass_on(self, scope: Scope, receive: Receive, send: Send, start: float) -> None:
+    async def forward(self, scope: Scope, receive: Receive, send: Send, start: float) -> None:
         """The same, of a request that was there at `start`, by time.perf_counter()."""
         status = 500  # unless something else is answered
 
-        async def note_status(message: Message) -> None:
+        async def record_status(message: Message) -> None:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
@@ -52,7 +52,7 @@ class Traffic:
         left = False
         self.in_flight += 1
         try:
-            await app(scope, receive, note_status)
+            await app(scope, receive, record_status)
         except ClientDisconnect:  # half a request, and nobody to answer
             left = True
         finally:
@@ -62,13 +62,13 @@ class Traffic:
                 if self._log_requests:
                     self.log_request(scope, "left", time.perf_counter() - start)
             else:
-                self.note(scope, status, time.perf_counter() - start)
+                self.record(scope, status, time.perf_counter() - start)
 
     def is_full(self) -> bool:
         """Are as many requests in flight as may be?"""
         return self.in_flight >= MAX_IN_FLIGHT
 
-    def note(self, scope: Scope, status: int, seconds: float) -> None:
+    def record(self, scope: Scope, status: int, seconds: float) -> None:
         """Keep the books: an answer, and what it took."""
         path = scope["path"]
         route = path if path in self._routes else "other"

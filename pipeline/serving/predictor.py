@@ -10,7 +10,7 @@ ORDERS_LIMIT = 1e9  # beyond it, the estimate is that for a billion orders: a fi
 
 
 class Predictor:
-    """Estimates of one model, ready to answer: the table is computed here, once.
+    """PredictionCounter of one model, ready to answer: the table is computed here, once.
 
     The table has the answer for each whole number of orders from 0 to the highest observed of a product; any other
     number of orders goes to the same estimator.

@@ -25,7 +25,7 @@ class DispatchEstimate(BaseModel):
     model_version: str
 
 
-class Estimates:
+class PredictionCounter:
     """A predictor's answers, each of them counted."""
 
     def __init__(self, predictor: Predictor, metrics: ServiceMetrics) -> None:

@@ -6,7 +6,7 @@ import pandas as pd
 from threadpoolctl import threadpool_limits
 
 from pipeline.errors import DatasetInvalid
-from pipeline.estimator import ENOUGH_ROWS, Floats, TimeToDispatchRegressor
+from pipeline.estimator import MIN_PRODUCT_ROWS, Floats, TimeToDispatchRegressor
 from pipeline.manifest import GateVerdict, Manifest, Metrics, ProductProfile
 from pipeline.training import gates
 from pipeline.training.candidates import SAMPLE_ROWS, Choice, candidates, choose, decide, failed
@@ -24,7 +24,7 @@ from pipeline.training.evaluation import (
     without,
 )
 
-LEAST_ROWS = 10  # of the hold-out, to judge a model or to compare two on: fewer say nothing about an error
+MIN_HOLDOUT_ROWS = 10  # of the hold-out, to judge a model or to compare two on: fewer say nothing about an error
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,7 @@ class Comparison:
     not_compared: str | None = None
 
 
-def challenge(orders: pd.DataFrame, seed: int) -> Challenger:
+def train_challenger(orders: pd.DataFrame, seed: int) -> Challenger:
     """Choose a candidate on the rows to fit on, fit it to them, and touch the hold-out once.
 
     DatasetInvalid if too few rows can be held out.
@@ -77,15 +77,15 @@ def challenge(orders: pd.DataFrame, seed: int) -> Challenger:
     same cores a fit of 0.1 s took a minute (seen). A large one keeps all cores busy instead.
     """
     with threadpool_limits(1 if len(orders) <= SAMPLE_ROWS else None):
-        return _challenge(orders, seed)
+        return _train_challenger(orders, seed)
 
 
-def _challenge(orders: pd.DataFrame, seed: int) -> Challenger:
+def _train_challenger(orders: pd.DataFrame, seed: int) -> Challenger:
     fit_rows, hold_out = split(orders, seed)
-    if len(hold_out) < LEAST_ROWS:
+    if len(hold_out) < MIN_HOLDOUT_ROWS:
         raise DatasetInvalid(
-            f"{len(hold_out)} orders can be held out to judge a model by, {LEAST_ROWS} are needed: most of the "
-            f"{orders[PRODUCT].nunique()} products have fewer than {ENOUGH_ROWS} rows"
+            f"{len(hold_out)} orders can be held out to judge a model by, {MIN_HOLDOUT_ROWS} are needed: most of the "
+            f"{orders[PRODUCT].nunique()} products have fewer than {MIN_PRODUCT_ROWS} rows"
         )
     rare = too_rare(orders)
     choice = choose(candidates(seed), without(fit_rows, rare), seed)
@@ -121,13 +121,13 @@ def compare(
     """Measure both on the same rows, if the hold-out has enough of products that the champion, a version, learnt."""
     drawn = sample(orders, SAMPLE_ROWS, challenger.seed)
     known = drawn[drawn[PRODUCT].isin(champion.product_codes_)]
-    seen = measure(known[HOURS].to_numpy(), champion.predict(known)) if len(known) >= LEAST_ROWS else None
+    seen = measure(known[HOURS].to_numpy(), champion.predict(known)) if len(known) >= MIN_HOLDOUT_ROWS else None
     learnt = set(champion.product_codes_).difference(champion.pooled_codes_)
     both = challenger.hold_out[PRODUCT].isin(learnt).to_numpy()
-    if both.sum() < LEAST_ROWS:
+    if both.sum() < MIN_HOLDOUT_ROWS:
         return Comparison(
             production_error=seen,
-            not_compared=f"it learnt the products of {both.sum()} rows of the hold-out, {LEAST_ROWS} are needed",
+            not_compared=f"it learnt the products of {both.sum()} rows of the hold-out, {MIN_HOLDOUT_ROWS} are needed",
         )
     rows = challenger.hold_out[both]
     return Comparison(
@@ -139,23 +139,23 @@ def compare(
     )
 
 
-def compare_by_promise(challenger: Challenger, champion: Manifest) -> Comparison:
+def compare_by_holdout(challenger: Challenger, champion: Manifest) -> Comparison:
     """Compare with a champion of the same week, which was fitted on the rows that the challenger holds out.
 
     Its error on them is no test of it; what it promised is its error as it was fitted without them.
     """
-    promised = champion.hold_out
-    if (promised.rows, promised.share, promised.seed) != (len(challenger.hold_out), HOLD_OUT, challenger.seed):
+    stored = champion.hold_out
+    if (stored.rows, stored.share, stored.seed) != (len(challenger.hold_out), HOLD_OUT, challenger.seed):
         return Comparison(not_compared="it was fitted on the rows of this hold-out, and promised nothing about them")
     return Comparison(
-        rows=promised.rows,
+        rows=stored.rows,
         challenger=challenger.metrics,
-        champion=promised.candidate,
+        champion=stored.candidate,
         compared_with=champion.version,
     )
 
 
-def judge(
+def run_gates(
     challenger: Challenger, comparison: Comparison, thresholds: Thresholds, dataset_age_days: float
 ) -> list[GateVerdict]:
     """Every gate's verdict, whatever the others say."""

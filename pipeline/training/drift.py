@@ -14,7 +14,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy.special import chdtri
 
-from pipeline.manifest import MAJOR_DRIFT, MODERATE_DRIFT, ColumnDrift, DriftVerdict, WeekOnWeek
+from pipeline.manifest import MAJOR_DRIFT, MODERATE_DRIFT, ColumnDrift, DriftReport, DriftVerdict
 from pipeline.training.data_contract import HOURS, ORDERS, PRODUCT
 from pipeline.training.evaluation import sample
 
@@ -24,7 +24,7 @@ SAMPLE_ROWS = 100_000  # enough to tell an index of 0.001 from chance
 
 
 @dataclass(frozen=True)
-class PreviousWeek:
+class ReferenceWeek:
     """The dataset before the newest: its key, its rows, those of each product, and no more than SAMPLE_ROWS of them."""
 
     dataset: str
@@ -33,10 +33,10 @@ class PreviousWeek:
     orders: pd.DataFrame
 
 
-def remember(orders: pd.DataFrame, dataset: str, seed: int) -> PreviousWeek:
+def summarise_week(orders: pd.DataFrame, dataset: str, seed: int) -> ReferenceWeek:
     """Keep of a week what later ones are compared with."""
     counts = orders[PRODUCT].value_counts()
-    return PreviousWeek(
+    return ReferenceWeek(
         dataset,
         rows=len(orders),
         rows_by_product={str(code): int(count) for code, count in counts.items()},
@@ -44,12 +44,12 @@ def remember(orders: pd.DataFrame, dataset: str, seed: int) -> PreviousWeek:
     )
 
 
-def compare_weeks(previous: PreviousWeek, orders: pd.DataFrame, seed: int) -> WeekOnWeek:
+def compare_weeks(previous: ReferenceWeek, orders: pd.DataFrame, seed: int) -> DriftReport:
     """Compare each column, and the products, of two weeks."""
     before, now = previous.orders, sample(orders, SAMPLE_ROWS, seed)
     products_before, products_now = (set(week[PRODUCT].cat.categories) for week in (before, orders))
     codes = pd.api.types.union_categoricals([before[PRODUCT], now[PRODUCT]], sort_categories=True).codes
-    return WeekOnWeek(
+    return DriftReport(
         dataset=previous.dataset,
         rows=previous.rows,
         drift={

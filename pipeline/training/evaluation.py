@@ -9,14 +9,14 @@ from numpy.typing import NDArray
 from sklearn.metrics import mean_absolute_error, r2_score, root_mean_squared_error
 from sklearn.model_selection import train_test_split
 
-from pipeline.estimator import ENOUGH_ROWS, Floats, TimeToDispatchRegressor
+from pipeline.estimator import MIN_PRODUCT_ROWS, Floats, TimeToDispatchRegressor
 from pipeline.manifest import Metrics, ProductProfile
 from pipeline.training.data_contract import HOURS, ORDERS, PRODUCT
 
 Strata = NDArray[np.intp]
 
 HOLD_OUT = 0.2  # of the rows
-MOST_POINTS = 50_000  # of a curve: 60 products of a million orders would take minutes
+MAX_CURVE_POINTS = 50_000  # of a curve: 60 products of a million orders would take minutes
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class Curve:
 def too_rare(orders: pd.DataFrame) -> list[str]:
     """The products with too few rows to learn from: they are pooled, and judge no model."""
     counts = orders[PRODUCT].value_counts()
-    return sorted(str(code) for code in counts.index[(counts > 0) & (counts < ENOUGH_ROWS)])
+    return sorted(str(code) for code in counts.index[(counts > 0) & (counts < MIN_PRODUCT_ROWS)])
 
 
 def without(orders: pd.DataFrame, codes: Sequence[str]) -> pd.DataFrame:
@@ -47,8 +47,8 @@ def strata(orders: pd.DataFrame) -> Strata:
     """
     codes = orders[PRODUCT].cat.codes.to_numpy().astype(np.intp)
     counts = np.bincount(codes)
-    small = counts < ENOUGH_ROWS
-    together = len(counts) if counts[small].sum() >= ENOUGH_ROWS else int(counts.argmax())
+    small = counts < MIN_PRODUCT_ROWS
+    together = len(counts) if counts[small].sum() >= MIN_PRODUCT_ROWS else int(counts.argmax())
     labels: Strata = np.where(small, together, np.arange(len(counts)))[codes]
     return labels
 
@@ -111,7 +111,7 @@ def profile(orders: pd.DataFrame) -> dict[str, ProductProfile]:
             orders_max=float(ranges.loc[code, (ORDERS, "max")]),
             hours_min=float(ranges.loc[code, (HOURS, "min")]),
             hours_max=float(ranges.loc[code, (HOURS, "max")]),
-            pooled=int(rows[code]) < ENOUGH_ROWS,
+            pooled=int(rows[code]) < MIN_PRODUCT_ROWS,
         )
         for code in ranges.index
     }
@@ -120,13 +120,13 @@ def profile(orders: pd.DataFrame) -> dict[str, ProductProfile]:
 def curves(model: TimeToDispatchRegressor, products: dict[str, ProductProfile]) -> list[Curve]:
     """The model's curve of each product, over every whole number of orders from 0 to the highest observed.
 
-    Where those are more than MOST_POINTS, over as many, evenly spaced, the first and the last among them.
+    Where those are more than MAX_CURVE_POINTS, over as many, evenly spaced, the first and the last among them.
     """
     highest_of_all = max(seen.hours_max for seen in products.values())
     found = []
     for place, code in enumerate(model.product_codes_):
         highest = products[code].orders_max // 1
-        orders = np.unique(np.linspace(0, highest, int(min(highest + 1, MOST_POINTS))).round())
+        orders = np.unique(np.linspace(0, highest, int(min(highest + 1, MAX_CURVE_POINTS))).round())
         hours = model.predict_encoded(np.column_stack([np.full(orders.shape, place), orders]))
         limit = highest_of_all if code in model.pooled_codes_ else products[code].hours_max
         found.append(Curve(code, orders, hours, limit))

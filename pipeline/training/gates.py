@@ -11,7 +11,7 @@ from pipeline.training.evaluation import Curve
 CHAMPION_TOLERANCE = 1.05  # x the champion's RMSE: what weeks of 1,000 rows stay within with nothing learnt or lost; of
 # 400 rows one in 30 does not, of 200 one in ten or more (notebooks/time_to_dispatch_model.ipynb)
 FALL_TOLERANCE = 1e-9  # hours: what floating-point sums may differ by
-HIGHEST_HOURS = 1.25  # x the highest observed hours
+MAX_HOURS_RATIO = 1.25  # x the highest observed hours
 STALE_DAYS = 8.0  # a week and a day: Friday's dataset did not come
 
 
@@ -62,7 +62,7 @@ def behaviour_gate(curves: Sequence[Curve], gate: GateName = "behaviour") -> Gat
         "highest_of_observed": max(
             (float(curve.hours.max() / (curve.highest_observed_hours or 1.0)) for curve in finite), default=0.0
         ),
-        "highest_allowed_of_observed": HIGHEST_HOURS,
+        "highest_allowed_of_observed": MAX_HOURS_RATIO,
     }
     return GateVerdict(gate=gate, outcome="reject" if reasons else "pass", reasons=reasons, figures=figures)
 
@@ -78,7 +78,7 @@ def _misbehaviour(curve: Curve) -> list[str]:
     if falls.size and falls.max() > FALL_TOLERANCE:
         at = int(falls.argmax())
         reasons.append(f"{code}: falls from {hours[at]:.3f} to {hours[at + 1]:.3f} h at {orders[at + 1]:.0f} orders")
-    limit = HIGHEST_HOURS * curve.highest_observed_hours
+    limit = MAX_HOURS_RATIO * curve.highest_observed_hours
     if hours.max() > limit:
         reasons.append(f"{code}: {hours.max():.3f} h at {orders[hours.argmax()]:.0f} orders is above {limit:.3f} h")
     return reasons

@@ -14,7 +14,7 @@ from botocore.exceptions import BotoCoreError
 
 from local.generate_orders import generate_week, to_csv
 from pipeline.errors import ObjectNotFound, StoreRefused
-from pipeline.keys import dataset_key, manifest_key, parse_dataset_key, rejected_manifest_key, spell_version
+from pipeline.keys import dataset_key, format_version, manifest_key, parse_dataset_key, rejected_manifest_key
 from pipeline.registry.models import Registry
 from pipeline.train_model import run
 from tests.conftest import FRIDAY, NEXT_FRIDAY, NEXT_SATURDAY, NOW, THRESHOLDS, Bucket, free_port
@@ -82,13 +82,13 @@ def test_whoever_is_on_call_rolls_back(roles: dict[str, Bucket], trained_objects
     roles["data-engineering"].put(dataset_key(NEXT_FRIDAY), to_csv(generate_week(seed=2)))
     run(roles["train-model"].store, THRESHOLDS, NEXT_SATURDAY, "abc1234")
     moved = Registry(roles["on-call"].store).roll_back("by hand", "abc1234")
-    assert (moved.version, moved.previous) == (spell_version(NOW), spell_version(NEXT_SATURDAY))
+    assert (moved.version, moved.previous) == (format_version(NOW), format_version(NEXT_SATURDAY))
 
 
 def test_the_weekly_run_sees_which_weeks_were_trained_on(
     roles: dict[str, Bucket], week_csv: bytes, trained_objects: dict[str, bytes]
 ) -> None:
-    version = spell_version(NOW)
+    version = format_version(NOW)
     roles["everything"].put(dataset_key(FRIDAY), week_csv)
     roles["everything"].put(rejected_manifest_key(version), trained_objects[manifest_key(version)])
     dataset = parse_dataset_key(dataset_key(FRIDAY))

@@ -9,7 +9,7 @@ import yaml
 
 from pipeline.manifest import Metrics
 from pipeline.registry.models import LoadedModel
-from pipeline.serving.metrics import LONGEST_CODE, UNKNOWN_CODES, ServiceMetrics
+from pipeline.serving.metrics import MAX_CODE_LENGTH, MAX_UNKNOWN_CODES, ServiceMetrics
 
 MONITORING = Path(__file__).parents[2] / "deploy/monitoring"
 # Not ours: a rejected training leaves no process to ask.
@@ -35,7 +35,7 @@ def named(expression: str) -> set[str]:
 @pytest.fixture
 def metrics(champion: LoadedModel) -> ServiceMetrics:
     known = Metrics(rmse=1.0, mae=0.75, r2=0.9)
-    return ServiceMetrics(champion.manifest.model_copy(update={"production_error": known, "promised_error": known}))
+    return ServiceMetrics(champion.manifest.model_copy(update={"production_error": known, "holdout_error": known}))
 
 
 def test_every_metric_that_an_alert_or_a_panel_names_is_served(metrics: ServiceMetrics) -> None:
@@ -56,14 +56,14 @@ def test_every_alert_is_tested_where_it_fires_and_where_it_does_not() -> None:
 
 
 def test_no_more_than_a_few_unknown_products_are_remembered_by_name(metrics: ServiceMetrics) -> None:
-    for number in range(UNKNOWN_CODES + 30):
+    for number in range(MAX_UNKNOWN_CODES + 30):
         metrics.count_refusal("unknown_product", f"{number}" + "x" * 10_000)
     lines = [
         line for line in metrics.render().decode().splitlines() if line.startswith("unknown_product_requests_total{")
     ]
-    assert len(lines) == UNKNOWN_CODES + 1
+    assert len(lines) == MAX_UNKNOWN_CODES + 1
     assert 'unknown_product_requests_total{product_code="other"} 30.0' in lines
-    assert max(map(len, lines)) < LONGEST_CODE + 100
+    assert max(map(len, lines)) < MAX_CODE_LENGTH + 100
 
 
 def test_names_keep_to_prometheus_rules(metrics: ServiceMetrics) -> None:

@@ -18,12 +18,12 @@ from operations import service, weekly
 from operations.cluster import ROOT, Project, read_project
 from operations.weekly import why_not
 from pipeline.errors import TrainingRejected
-from pipeline.keys import CHAMPION_KEY, DatasetKey, dataset_key, parse_dataset_key, spell_version
+from pipeline.keys import CHAMPION_KEY, DatasetKey, dataset_key, format_version, parse_dataset_key
 from pipeline.registry.models import Registry
 from pipeline.train_model import run
 from tests.conftest import FRIDAY, NEXT_FRIDAY, NEXT_SATURDAY, NOW, THRESHOLDS, Bucket
 
-VERSION = spell_version(NOW)
+VERSION = format_version(NOW)
 
 
 def dataset(key: str) -> DatasetKey:
@@ -57,7 +57,7 @@ def test_a_week_whose_model_was_rolled_back_does_not_wait(trained_bucket: Bucket
     run(trained_bucket.store, THRESHOLDS, NEXT_SATURDAY, "abc1234")
     Registry(trained_bucket.store).roll_back("wrong", "abc1234")
     reason = why_not(trained_bucket.store, dataset(dataset_key(NEXT_FRIDAY)), lambda: {VERSION})
-    taken_out = spell_version(NEXT_SATURDAY)
+    taken_out = format_version(NEXT_SATURDAY)
     assert reason == f"{dataset_key(NEXT_FRIDAY)} was trained on, and {taken_out} was taken out by hand"
 
 
@@ -65,7 +65,7 @@ def test_an_older_week_whose_champion_a_training_replaced_waits(trained_bucket: 
     trained_bucket.put(dataset_key(NEXT_FRIDAY), to_csv(generate_week(seed=2)))
     run(trained_bucket.store, THRESHOLDS, NEXT_SATURDAY, "abc1234")
     trained_bucket.delete(dataset_key(NEXT_FRIDAY))  # it was wrong, though the gates let it in
-    assert why_not(trained_bucket.store, dataset(dataset_key(FRIDAY)), lambda: {spell_version(NEXT_SATURDAY)}) is None
+    assert why_not(trained_bucket.store, dataset(dataset_key(FRIDAY)), lambda: {format_version(NEXT_SATURDAY)}) is None
 
 
 def test_a_week_that_was_rejected_does_not_wait_and_fails_each_run(trained_bucket: Bucket) -> None:
@@ -73,7 +73,7 @@ def test_a_week_that_was_rejected_does_not_wait_and_fails_each_run(trained_bucke
     trained_bucket.put(dataset_key(NEXT_FRIDAY), to_csv(orders))
     with pytest.raises(TrainingRejected):
         run(trained_bucket.store, THRESHOLDS, NEXT_SATURDAY, "abc1234")
-    said = f"{dataset_key(NEXT_FRIDAY)} was rejected, see rejected/{spell_version(NEXT_SATURDAY)}/"
+    said = f"{dataset_key(NEXT_FRIDAY)} was rejected, see rejected/{format_version(NEXT_SATURDAY)}/"
     with pytest.raises(TrainingRejected, match=said):
         why_not(trained_bucket.store, dataset(dataset_key(NEXT_FRIDAY)), lambda: {VERSION})
 

@@ -310,12 +310,12 @@ def test_history_shows_the_error_promised_and_the_error_seen_a_week_later(
     assert main([two_weeks.name, "history", "--json"]) == 0
     history = said(capsys)
     assert isinstance(history, dict)
-    assert [week["promised_rmse"] for week in history["weeks"]] == [
+    assert [week["holdout_rmse"] for week in history["weeks"]] == [
         first["hold_out"]["candidate"]["rmse"],
         second["hold_out"]["candidate"]["rmse"],
     ]
     promised = first["hold_out"]["candidate"]["rmse"]
-    seen = {"version": FIRST, "promised_rmse": promised, "rmse": second["production_error"]["rmse"]}
+    seen = {"version": FIRST, "holdout_rmse": promised, "rmse": second["production_error"]["rmse"]}
     assert [week["seen"] for week in history["weeks"]] == [[], [seen]]
     assert main([two_weeks.name, "history"]) == 0
     assert f"\t{seen['rmse']:.3f} (promised {promised:.3f}) by {FIRST}\t" in capsys.readouterr().out

@@ -32,11 +32,11 @@ from pipeline.keys import (
     HISTORY,
     DatasetKey,
     dataset_key,
+    format_version,
     manifest_key,
     model_key,
     parse_dataset_key,
     rejected_manifest_key,
-    spell_version,
 )
 from pipeline.manifest import BY_HAND, Champion, Manifest
 from pipeline.registry.models import ChampionPointer, Registry, describe_model
@@ -44,8 +44,8 @@ from pipeline.registry.object_store import ObjectStore
 from pipeline.training.data_contract import HOURS
 from tests.conftest import FRIDAY, NEXT_FRIDAY, NEXT_SATURDAY, NOW, Bucket, raise_it
 
-VERSION = spell_version(NOW)
-NEXT_VERSION = spell_version(NEXT_SATURDAY)
+VERSION = format_version(NOW)
+NEXT_VERSION = format_version(NEXT_SATURDAY)
 
 
 @pytest.fixture
@@ -290,7 +290,7 @@ def test_a_manifest_that_makes_no_sense_is_named(trained_bucket: Bucket, registr
 
 
 def test_another_versions_manifest_is_not_believed(trained_bucket: Bucket, registry: Registry) -> None:
-    other = spell_version(NOW + timedelta(days=7))
+    other = format_version(NOW + timedelta(days=7))
     edit_manifest(trained_bucket, lambda manifest: manifest.update(version=other))
     with pytest.raises(ModelCorrupt, match=f"it is the manifest of {other}"):
         registry.load_champion()
@@ -299,9 +299,9 @@ def test_another_versions_manifest_is_not_believed(trained_bucket: Bucket, regis
 def test_a_version_whose_second_is_taken_gets_the_next_free_one(trained_bucket: Bucket, registry: Registry) -> None:
     before = trained_bucket.snapshot("models/")
     manifest = registry.load_champion().manifest
-    trained_bucket.put(model_key(spell_version(NOW + timedelta(seconds=1))), b"of a training that was killed")
+    trained_bucket.put(model_key(format_version(NOW + timedelta(seconds=1))), b"of a training that was killed")
     version = registry.store(b"another model", manifest, no_report)
-    assert version == spell_version(NOW + timedelta(seconds=2))
+    assert version == format_version(NOW + timedelta(seconds=2))
     assert registry.read_manifest(version).version == version
     assert before.items() <= trained_bucket.snapshot("models/").items()
 
@@ -309,7 +309,7 @@ def test_a_version_whose_second_is_taken_gets_the_next_free_one(trained_bucket: 
 def test_where_no_second_is_free_the_version_is_not_stored(trained_bucket: Bucket, registry: Registry) -> None:
     manifest = registry.load_champion().manifest
     for second in range(60):
-        trained_bucket.put(model_key(spell_version(NOW + timedelta(seconds=second))), b"")
+        trained_bucket.put(model_key(format_version(NOW + timedelta(seconds=second))), b"")
     said = f"^no version is free in the 60 seconds after {VERSION}$"
     with pytest.raises(WriteConflict, match=said):
         registry.store(b"another model", manifest, no_report)
@@ -322,7 +322,7 @@ def test_a_rejected_version_gets_a_second_that_no_stored_version_has(
 ) -> None:
     manifest = registry.load_champion().manifest
     versions = [reject(registry, manifest, commit) for commit in ("abc1234", "def5678")]
-    assert versions == [spell_version(NOW + timedelta(seconds=seconds)) for seconds in (1, 2)]
+    assert versions == [format_version(NOW + timedelta(seconds=seconds)) for seconds in (1, 2)]
     assert [registry.read_rejected(version).version for version in versions] == versions
     reports = [trained_bucket.get(f"rejected/{version}/report.html").decode() for version in versions]
     assert reports == [f"{versions[0]} by abc1234", f"{versions[1]} by def5678"]
@@ -367,7 +367,7 @@ def made_elsewhere(bucket: Bucket, version: str) -> None:
 
 def test_where_the_champion_is_of_other_libraries_the_one_before_it_is_served_and_told(two_weeks: Bucket) -> None:
     told: list[str] = []
-    registry, version = Registry(two_weeks.store), spell_version(NEXT_SATURDAY)
+    registry, version = Registry(two_weeks.store), format_version(NEXT_SATURDAY)
     assert registry.load_servable(lambda problem: told.append(str(problem))).manifest.version == version
     assert told == []
     made_elsewhere(two_weeks, version)

@@ -11,14 +11,14 @@ import pytest
 
 from local.generate_orders import PRODUCTS, Product, generate_week, to_csv
 from pipeline.errors import TrainingRejected
-from pipeline.keys import dataset_key, model_key, rejected_report_key, report_key, spell_version
+from pipeline.keys import dataset_key, format_version, model_key, rejected_report_key, report_key
 from pipeline.registry.models import Registry
 from pipeline.report.render import CURVES
 from pipeline.train_model import run
 from pipeline.training.data_contract import HOURS, ORDERS, PRODUCT
 from tests.conftest import FRIDAY, NOW, THRESHOLDS, WEEK, Bucket
 
-VERSION, NEXT_VERSION = spell_version(NOW), spell_version(NOW + WEEK)
+VERSION, NEXT_VERSION = format_version(NOW), format_version(NOW + WEEK)
 SCRIPT = "<script>alert(1)</script>"
 
 
@@ -267,7 +267,7 @@ def test_a_report_of_a_week_that_was_taken_out_says_that_it_stays_out(trained_bu
     train_next_week(trained_bucket, generate_week(seed=2))
     Registry(trained_bucket.store).roll_back("the estimates are wrong", "abc1234")
     run(trained_bucket.store, THRESHOLDS, NOW + WEEK + timedelta(hours=1), "def5678")
-    page = page_of(trained_bucket, spell_version(NOW + WEEK + timedelta(hours=1)))
+    page = page_of(trained_bucket, format_version(NOW + WEEK + timedelta(hours=1)))
     assert f"stays out of production: {NEXT_VERSION}, of this very week, was taken out by hand" in page.text
 
 

@@ -44,7 +44,7 @@ Meeting = Callable[[NewBucket, str, int, pytest.MonkeyPatch], None]
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """The same tries, sooner."""
     monkeypatch.setattr(object_store, "READ_SECONDS", 2)
-    monkeypatch.setattr(object_store, "FIRST_WAIT", 0.01)
+    monkeypatch.setattr(object_store, "MIN_WAIT_SECONDS", 0.01)
 
 
 @pytest.fixture

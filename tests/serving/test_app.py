@@ -15,7 +15,7 @@ from sklearn.ensemble import HistGradientBoostingRegressor
 from sklearn.tree import DecisionTreeRegressor
 
 from pipeline.estimator import LinePerProduct, TimeToDispatchRegressor
-from pipeline.keys import spell_version
+from pipeline.keys import format_version
 from pipeline.registry.models import LoadedModel
 from pipeline.serving.app import Lifecycle, create_app
 from pipeline.serving.predictor import Predictor
@@ -54,7 +54,7 @@ def test_an_order_is_answered_with_hours_and_the_models_version(client: TestClie
     assert answer.status_code == 200
     assert answer.json() == {
         "est_hours_to_dispatch": predictor.hours("SKU001", 112.0),
-        "model_version": spell_version(NOW),
+        "model_version": format_version(NOW),
     }
     assert answer.json()["est_hours_to_dispatch"] == pytest.approx(0.5 + 0.03 * 112, abs=0.5)
 
@@ -217,7 +217,7 @@ def test_answers_are_counted_by_product_route_method_and_status(client: TestClie
 
 def test_the_metrics_say_which_model_is_served_and_how_old_it_is(client: TestClient) -> None:
     dataset = "datasets/time_to_dispatch_2026-11-20T23:00:00Z.csv"
-    info = f'dataset="{dataset}",git_commit="abc1234",version="{spell_version(NOW)}"'
+    info = f'dataset="{dataset}",git_commit="abc1234",version="{format_version(NOW)}"'
     assert metric(client, f"model_info{{{info}}}") == 1
     assert metric(client, "model_trained_timestamp_seconds") == NOW.timestamp()
 
@@ -227,7 +227,7 @@ def test_a_replica_is_ready_until_it_drains_and_alive_all_the_time(client: TestC
     assert metric(client, "draining") == 0
     lifecycle.draining = True
     assert (client.get("/livez").status_code, client.get("/readyz").status_code) == (200, 503)
-    assert client.get("/readyz").json() == {"status": "draining", "model_version": spell_version(NOW)}
+    assert client.get("/readyz").json() == {"status": "draining", "model_version": format_version(NOW)}
     assert metric(client, "draining") == 1
     assert post(client, GOOD).status_code == 200
 

@@ -15,11 +15,11 @@ from hypothesis import strategies as st
 from starlette.testclient import TestClient
 
 from pipeline.serving.app import Lifecycle, create_api, create_app
-from pipeline.serving.fast_path import Lane
+from pipeline.serving.fast_path import FastPath
 from pipeline.serving.metrics import ServiceMetrics
-from pipeline.serving.middleware import Traffic
+from pipeline.serving.middleware import RequestMiddleware
 from pipeline.serving.predictor import Predictor
-from pipeline.serving.schemas import MAX_BODY_BYTES, ROUTE, Estimates
+from pipeline.serving.schemas import MAX_BODY_BYTES, ROUTE, PredictionCounter
 from pipeline.serving.server import DrainingServer, listen
 
 PRODUCTS = ("SKU001", "SKU003", "SKU-OF-NOBODY", "", "SKU001\0", "\u212a")
@@ -36,11 +36,11 @@ class Pair:
     without: int
 
 
-def without_lane(predictor: Predictor) -> Traffic:
+def without_lane(predictor: Predictor) -> RequestMiddleware:
     """The service as create_app makes it, but for the lane."""
     metrics = ServiceMetrics(predictor.manifest)
-    api = create_api(predictor, Lifecycle(), metrics, Estimates(predictor, metrics))
-    return Traffic(api, metrics, {ROUTE, "/livez"}, log_requests=False)
+    api = create_api(predictor, Lifecycle(), metrics, PredictionCounter(predictor, metrics))
+    return RequestMiddleware(api, metrics, {ROUTE, "/livez"}, log_requests=False)
 
 
 @pytest.fixture(scope="module")
@@ -215,7 +215,9 @@ def test_a_valid_question_never_reaches_fastapi(predictor: Predictor) -> None:
     async def unreachable(scope: object, receive: object, send: object) -> None:
         raise AssertionError("the lane did not answer")
 
-    lane = Lane(Traffic(unreachable, metrics, {ROUTE}, log_requests=False), Estimates(predictor, metrics))
+    lane = FastPath(
+        RequestMiddleware(unreachable, metrics, {ROUTE}, log_requests=False), PredictionCounter(predictor, metrics)
+    )
     answer = TestClient(lane).post(ROUTE, json={"product_code": "SKU001", "orders_placed": 112.5})
     assert answer.status_code == 200
     assert set(answer.json()) == {"est_hours_to_dispatch", "model_version"}

@@ -13,7 +13,7 @@ from local.generate_orders import PRODUCTS, Product, generate_week
 from pipeline.errors import CandidatesFailed
 from pipeline.estimator import Floats, LinePerProduct, TimeToDispatchRegressor
 from pipeline.training.candidates import FOLDS, SAMPLE_ROWS, candidates, choose
-from pipeline.training.challenger import challenge
+from pipeline.training.challenger import train_challenger
 from pipeline.training.data_contract import HOURS, ORDERS, PRODUCT
 from pipeline.training.evaluation import split
 
@@ -111,7 +111,7 @@ def test_the_choice_does_not_depend_on_the_hold_out(orders: pd.DataFrame) -> Non
     rows = split(orders, SEED)[1].index
     other = orders.copy()
     other.loc[rows, HOURS] = np.random.default_rng(1).uniform(0, 100, len(rows))
-    assert challenge(other, SEED).choice == challenge(orders, SEED).choice
+    assert train_challenger(other, SEED).choice == train_challenger(orders, SEED).choice
 
 
 def test_the_choice_on_a_large_week_is_made_on_a_bounded_sample() -> None:
@@ -138,7 +138,7 @@ def test_boosted_trees_are_left_out_where_they_cannot_tell_the_products_apart() 
 def test_where_hours_bend_the_boosted_trees_are_chosen_and_never_fall(rows: int) -> None:
     orders = typed(generate_week(seed=1, rows=rows))
     bent = orders.assign(**{HOURS: orders[HOURS] + np.maximum(orders[ORDERS] - 120, 0) ** 2 / 300})
-    challenger = challenge(bent, SEED)
+    challenger = train_challenger(bent, SEED)
     assert challenger.choice.chosen == "boosted_trees"
     for place in range(len(PRODUCTS)):
         at = np.column_stack([np.full(201, place), np.arange(201)])
@@ -161,6 +161,6 @@ def test_a_candidate_that_fails_when_all_rows_are_there_is_left_out_too(
     monkeypatch.setattr(
         "pipeline.training.challenger.candidates", lambda seed: among(fails=FailsOnMany(), line=LinePerProduct())
     )
-    challenger = challenge(orders, SEED)
+    challenger = train_challenger(orders, SEED)
     assert challenger.choice.chosen == "line"
     assert challenger.choice.scores["fails"].failure == "ValueError: 800 rows are too many"

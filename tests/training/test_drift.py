@@ -4,17 +4,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from local.generate_orders import PRODUCTS, generate_week
-from pipeline.manifest import ColumnDrift, WeekOnWeek
+from pipeline.manifest import ColumnDrift, DriftReport
 from pipeline.training.data_contract import HOURS, ORDERS, PRODUCT
-from pipeline.training.drift import compare_weeks, remember
+from pipeline.training.drift import compare_weeks, summarise_week
 
 
 def typed(orders: pd.DataFrame) -> pd.DataFrame:
     return orders.astype({HOURS: "float64", ORDERS: "float64", PRODUCT: "category"})
 
 
-def compare(before: pd.DataFrame, now: pd.DataFrame) -> WeekOnWeek:
-    return compare_weeks(remember(typed(before), "datasets/before.csv", 1), typed(now), 1)
+def compare(before: pd.DataFrame, now: pd.DataFrame) -> DriftReport:
+    return compare_weeks(summarise_week(typed(before), "datasets/before.csv", 1), typed(now), 1)
 
 
 def orders_of(hours: list[float]) -> pd.DataFrame:
@@ -76,6 +76,6 @@ def test_new_and_vanished_products_are_named_and_move_the_products_index() -> No
 
 def test_a_large_week_is_compared_by_a_sample_and_counted_whole() -> None:
     week = typed(generate_week(seed=1, rows=150_000))
-    previous = remember(week, "datasets/before.csv", 1)
+    previous = summarise_week(week, "datasets/before.csv", 1)
     assert len(previous.orders) == 100_000
     assert previous.rows == len(week) == sum(previous.rows_by_product.values())

@@ -11,7 +11,7 @@ from local.generate_orders import generate_week
 from pipeline.estimator import LinePerProduct, TimeToDispatchRegressor
 from pipeline.manifest import GateVerdict, Metrics
 from pipeline.training.data_contract import HOURS, ORDERS, PRODUCT
-from pipeline.training.evaluation import MOST_POINTS, Curve, curves, profile
+from pipeline.training.evaluation import MAX_CURVE_POINTS, Curve, curves, profile
 from pipeline.training.gates import accuracy_gate, baseline_gate, behaviour_gate, champion_gate, freshness_gate
 
 
@@ -211,5 +211,5 @@ def test_a_curve_has_every_whole_number_of_orders_or_as_many_as_are_bearable_wit
     model = TimeToDispatchRegressor(LinePerProduct()).fit(orders, orders[HOURS].to_numpy())
     found = {curve.product_code: curve.orders for curve in curves(model, profile(orders))}
     outlier = found.pop(orders.loc[orders.index[0], PRODUCT])
-    assert (outlier[0], outlier[-1], len(outlier)) == (0, 1_000_000, MOST_POINTS)
+    assert (outlier[0], outlier[-1], len(outlier)) == (0, 1_000_000, MAX_CURVE_POINTS)
     assert all((asked == np.arange(asked[-1] + 1)).all() for asked in found.values())
