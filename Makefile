@@ -1,4 +1,4 @@
-# The verbs, the same on a laptop and in CI. `make` alone lists them.
+# The commands, the same on a laptop and in CI. `make` alone lists them.
 PYTHON ?= python3
 ARGS ?=
 
@@ -6,13 +6,13 @@ BIN := .venv/bin
 UV := UV_PYTHON_DOWNLOADS=never $(BIN)/uv --no-progress
 COMPILE := $(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate
 
-unexport PYTHONDONTWRITEBYTECODE # each process would compile all that it imports again: 7 s instead of 2.5
+unexport PYTHONDONTWRITEBYTECODE # with it, each process compiles all imports again: 7 s instead of 2.5 s
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 
 .PHONY: help
-help: ## List the verbs
+help: ## List the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-14s %s\n", $$1, $$2 }' Makefile
 
 .PHONY: run
@@ -24,36 +24,40 @@ test: .venv/installed .venv-bodywork/installed ## Run the static analysis and al
 	@$(BIN)/tox run
 
 .PHONY: bench
-bench: .venv/installed ## Measure the budgets on this machine, which should be quiet (ARGS="--soak 60")
+bench: .venv/installed ## Measure the budgets; needs a quiet machine (ARGS="--soak 60")
 	@$(BIN)/python -m benchmarks.run $(ARGS)
 
 .PHONY: faults
-faults: .venv/installed ## Try every fault of S3 at every call, and a hundred moments to be killed at (slow)
+faults: .venv/installed ## Break S3 in every way at every call, and kill a training at a hundred moments (slow)
 	@$(BIN)/pytest -n auto -m slow
 
 .PHONY: analysis
-analysis: .venv/installed ## The static analysis alone, as CI runs it
+analysis: .venv/installed ## Run the static analysis alone, as CI does
 	@$(BIN)/tox run -e py-static_code_analysis
 
+.PHONY: format
+format: .venv/installed ## Format the code and sort its imports
+	@$(BIN)/ruff check --quiet --fix . && $(BIN)/ruff format .
+
 .PHONY: unit
-unit: .venv/installed .venv-bodywork/installed ## The tests alone, as CI runs them
+unit: .venv/installed .venv-bodywork/installed ## Run the tests alone, as CI does
 	@$(BIN)/tox run -e py-unit_and_functional_tests
 
 .PHONY: fuzz
-fuzz: .venv/installed ## Send 10,000 requests that are made up from the service's OpenAPI description (slow)
+fuzz: .venv/installed ## Send 10,000 requests made up from the service's OpenAPI description (slow)
 	@$(BIN)/pytest -s -m fuzz
 
 .PHONY: mutants
-mutants: .venv/installed ## Say which faults in the gates, the data contract and the registry no test would notice (slow)
+mutants: .venv/installed ## List the faults in gates, data contract and registry that no test would find (slow)
 	@$(BIN)/mutmut run
-	@! $(BIN)/mutmut results | grep . || { echo "ERROR: no test notices these: mutmut show NAME" >&2; exit 1; }
+	@! $(BIN)/mutmut results | grep . || { echo "ERROR: no test finds the faults above; \`mutmut show NAME\` shows one" >&2; exit 1; }
 
 .PHONY: image
-image: .venv/installed .venv-bodywork/installed ## Build and push the stage image, unless it is there (IMAGE_BUILDER=command, called with folder and tag)
+image: .venv/installed .venv-bodywork/installed ## Build and push the stage image, unless it exists (IMAGE_BUILDER=command, called with folder and tag)
 	@$(BIN)/python -m operations.image
 
 .PHONY: deploy
-deploy: .venv/installed .venv-bodywork/installed ## Deploy the commit that is checked out, and verify it (CONTEXT=kubectl's context)
+deploy: .venv/installed .venv-bodywork/installed ## Deploy the checked-out commit and verify it (CONTEXT=kubectl's context)
 	@$(BIN)/python -m operations.deploy
 
 .PHONY: rollback
@@ -61,7 +65,7 @@ rollback: .venv/installed ## Serve the previous model again, in every replica (C
 	@$(BIN)/python -m operations.rollback
 
 .PHONY: status
-status: .venv/installed ## Show each replica's commit and model, the last weekly runs and the next
+status: .venv/installed ## Show each replica's commit and model, the last weekly runs and the next one
 	@$(BIN)/python -m operations.status
 
 .PHONY: e2e
@@ -70,7 +74,7 @@ e2e: .venv/installed .venv-bodywork/installed ## Prove all of it on the cluster 
 
 .PHONY: monitoring-test
 monitoring-test: ## Test the alert rules by promtool (Debian: apt install prometheus)
-	@command -v promtool >/dev/null || { echo "ERROR: there is no promtool (Debian: apt install prometheus)" >&2; exit 1; }
+	@command -v promtool >/dev/null || { echo "ERROR: promtool is not installed (Debian: apt install prometheus)" >&2; exit 1; }
 	promtool test rules deploy/monitoring/rules-test.yaml
 
 .PHONY: requirements
@@ -84,13 +88,14 @@ requirements: .venv/installed ## Compile requirements/*.in into the pinned files
 		--build-constraint requirements/bodywork-build-constraints.txt -o requirements_bodywork.txt requirements/bodywork.in
 
 .PHONY: clean
-clean: ## Remove what the other verbs made, the local S3's data included
-	rm -rf mutants .e2e.log .venv .venv-bodywork .tox .s3data .mypy_cache .pytest_cache .hypothesis
+clean: ## Remove what the other commands made, including the data of the local S3
+	rm -rf .venv .venv-bodywork .venv-notebook .tox .s3data .e2e.log mutants \
+		.mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis .schemathesis .coverage .coverage.*
 
 .venv/installed: requirements_cicd.txt requirements/uv.txt
-	@command -v $(PYTHON) >/dev/null || { echo "ERROR: there is no $(PYTHON); name one by make PYTHON=..." >&2; exit 1; }
+	@command -v $(PYTHON) >/dev/null || { echo "ERROR: $(PYTHON) is not installed; choose another one by make PYTHON=python3.13 ..." >&2; exit 1; }
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' || \
-		{ echo "ERROR: $(PYTHON) is $$($(PYTHON) --version), 3.11 to 3.13 is needed; name one by make PYTHON=..." >&2; exit 1; }
+		{ echo "ERROR: $(PYTHON) is $$($(PYTHON) --version), but 3.11 to 3.13 is needed; choose another one by make PYTHON=python3.13 ..." >&2; exit 1; }
 	@echo "==> setting up .venv with the pinned packages"
 	@$(PYTHON) -m venv --clear .venv || { echo "ERROR: $(PYTHON) cannot make a venv (Debian: apt install python3-venv)" >&2; exit 1; }
 	@$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements/uv.txt
