@@ -301,8 +301,15 @@ def test_what_keeps_a_run_from_starting_is_one_clear_line(
 @pytest.mark.parametrize(
     ("python", "problem"),
     [
-        ("no-such-python", "ERROR: there is no no-such-python; name one by make PYTHON=...\n"),
-        ("./old-python", "ERROR: ./old-python is Python 3.10.9, 3.11 to 3.13 is needed; name one by make PYTHON=...\n"),
+        (
+            "no-such-python",
+            "ERROR: no-such-python is not installed; choose another one by make PYTHON=python3.13 ...\n",
+        ),
+        (
+            "./old-python",
+            "ERROR: ./old-python is Python 3.10.9, but 3.11 to 3.13 is needed; "
+            "choose another one by make PYTHON=python3.13 ...\n",
+        ),
     ],
 )
 def test_a_missing_or_wrong_python_is_one_clear_line(python: str, problem: str, tmp_path: Path) -> None:
