@@ -23,7 +23,7 @@ from local.generate_orders import generate_week, to_csv
 from operations.cluster import CONTROLLER_NAMESPACE, ROOT, get, items, kubectl, read_project, run
 from operations.service import ready_pods
 from pipeline.keys import dataset_key
-from pipeline.registry.models import Registry
+from pipeline.registry.champion import ChampionRegistry
 from pipeline.registry.object_store import ObjectStore
 
 if TYPE_CHECKING:
@@ -180,7 +180,7 @@ class Environment:
 
     def champion(self) -> str:
         """The version that is served, by the registry."""
-        pointer = Registry(self.store).read_champion()
+        pointer = ChampionRegistry(self.store).read_champion()
         expect(pointer is not None, "there is no champion")
         assert pointer is not None
         return pointer.champion.version

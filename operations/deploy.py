@@ -42,6 +42,7 @@ from operations.cluster import (
     warnings_since,
 )
 from operations.image import check_tag, is_on_hub
+from pipeline.registry.champion import PROMOTED
 
 APPLY = "get create patch"
 PROJECT_RIGHTS = {  # kubectl's own, Bodywork's, and what kubectl apply needs
@@ -79,7 +80,7 @@ PLACEHOLDER_ACCOUNT = "111122223333"  # in deploy/eks: AWS's own for examples
 CLEAN_UP_SECONDS = 60  # for Bodywork, once interrupted
 POLL_SECONDS = 2
 _REASON = re.compile(r"(?:ERROR - \S+ - |Deployment failed --> )(.+)")
-_PROMOTED = re.compile(r" - train_model\.run - Promoted (\S+)")
+_PROMOTED = re.compile(" - " + re.escape(PROMOTED).replace("%s", r"(\S+)", 1).replace("%s", ".*"))
 
 
 def main() -> int:

@@ -21,8 +21,7 @@ from operations.cluster import (
     step,
 )
 from pipeline.errors import PromotionUnknown, TimeToDispatchError, WriteConflict
-from pipeline.registry.__main__ import ROLL_REPLICAS
-from pipeline.registry.models import Registry
+from pipeline.registry.champion import ROLL_REPLICAS, ChampionRegistry
 from pipeline.registry.object_store import ObjectStore
 from pipeline.utils import checked_out_commit
 
@@ -60,7 +59,7 @@ def _rollback() -> None:
 def _move_pointer(bucket: str, reason: str) -> tuple[str, str]:
     """Make the previous champion the champion again; the versions that were and are it."""
     try:
-        registry = Registry(ObjectStore.connect(bucket))
+        registry = ChampionRegistry(ObjectStore.connect(bucket))
         moved = registry.roll_back(reason, checked_out_commit())
     except (PromotionUnknown, OperationError) as error:  # S3 did not say, or a signal came
         raise OperationError(

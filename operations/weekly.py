@@ -23,7 +23,7 @@ from operations import service
 from operations.cluster import OperationError, Project, bodywork_python, read_project, run
 from pipeline.errors import TimeToDispatchError, TrainingRejected
 from pipeline.keys import DATASETS, REJECTED, DatasetKey, latest_dataset
-from pipeline.registry.models import Registry
+from pipeline.registry.champion import ChampionRegistry
 from pipeline.registry.object_store import ObjectStore
 from pipeline.utils import configure_logger
 
@@ -72,17 +72,17 @@ def why_not(store: ObjectStore, newest: DatasetKey, served: Callable[[], set[str
 
     TrainingRejected if the gates refused it: such a run fails, as the one before it did, until the week is mended.
     """
-    registry, etag = Registry(store), store.get(newest.key).etag
-    accepted = registry.trained_on(newest, etag, _left_out)
+    registry, etag = ChampionRegistry(store), store.get(newest.key).etag
+    accepted = registry.models.trained_on(newest, etag)
     if not accepted:
-        if rejected := registry.rejected_on(newest, etag, _left_out):
+        if rejected := registry.models.rejected_on(newest, etag):
             raise TrainingRejected(f"{newest.key} was rejected, see {REJECTED}{rejected[-1]}/")
         return None
     pointer = registry.read_champion()
     if pointer and pointer.champion.version in accepted:
         version = pointer.champion.version
         return f"{newest.key} was trained on, {version} is served" if served() == {version} else None
-    taken_out = registry.taken_out(newest, etag, pointer, _left_out)
+    taken_out = registry.taken_out(newest, etag, pointer)
     return f"{newest.key} was trained on, and {taken_out} was taken out by hand" if taken_out else None
 
 
@@ -113,8 +113,8 @@ def _run_bodywork(url: str, tag: str) -> int:
 def _check(project: Project, store: ObjectStore, newest: DatasetKey, tag: str) -> int:
     """Wait until the service is what was deployed, and answers with a champion that was trained on the week."""
     try:
-        registry = Registry(store)
-        pointer, accepted = registry.read_champion(), registry.trained_on(newest, store.get(newest.key).etag, _left_out)
+        registry = ChampionRegistry(store)
+        pointer, accepted = registry.read_champion(), registry.models.trained_on(newest, store.get(newest.key).etag)
     except TimeToDispatchError as error:
         log.error("Which model is the champion is not known: %s", error)
         return 1
@@ -153,10 +153,6 @@ def _read_deployment(project: Project) -> dict[str, Any]:
         raise OperationError(f"there is no deployment {project.service} in namespace {project.name}")
     deployment: dict[str, Any] = found[0]
     return deployment
-
-
-def _left_out(problem: TimeToDispatchError) -> None:
-    log.warning("Left out: %s", problem)
 
 
 if __name__ == "__main__":

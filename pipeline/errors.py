@@ -1,25 +1,25 @@
-"""What can go wrong, each as a fact. An entry point turns any of these into one log line and exit code 1.
+"""What can go wrong. Each entry point turns these errors into one log line and exit code 1.
 
 TimeToDispatchError
 ├── StoreError
 │   ├── StoreUnreachable     S3 did not answer, or not in time
-│   │   └── PromotionUnknown the answer that was lost is the one to the champion's replacement
+│   │   └── PromotionUnknown S3 did not confirm that the champion was replaced
 │   ├── StoreRefused         S3 answered with a refusal: credentials, permission, bucket, checksum
-│   ├── ObjectNotFound       no object under this key
-│   └── WriteConflict        a conditional write lost against another writer
+│   ├── ObjectNotFound       the key does not exist
+│   └── WriteConflict        another writer was faster
 ├── DatasetError
-│   ├── NoDataset            nothing to train on
-│   └── DatasetInvalid       the data contract is broken
-├── CandidatesFailed         not one candidate could be fitted
-├── TrainingRejected         a gate kept the model out
+│   ├── NoDataset            there is no dataset
+│   └── DatasetInvalid       the dataset breaks the data contract
+├── CandidatesFailed         every candidate failed to fit
+├── TrainingRejected         a gate rejected the model
 └── ModelError
     ├── NoChampion           no model was ever promoted
     ├── ChampionInvalid      models/champion.json cannot be understood
-    ├── ModelNotFound        a manifest without its model
-    │   └── VersionNotFound  a version without a manifest, which is none
-    ├── PromotionRefused     a version that is the champion already, or none to go back to
-    ├── ModelCorrupt         the bytes are not those that the manifest describes
-    └── ModelIncompatible    the model was made by other library versions
+    ├── ModelNotFound        a manifest has no model
+    │   └── VersionNotFound  a version has no manifest
+    ├── PromotionRefused     the version is already the champion, or there is no earlier one
+    ├── ModelCorrupt         the bytes differ from what the manifest describes
+    └── ModelIncompatible    the model needs other library versions or newer code
 """
 
 
@@ -28,7 +28,7 @@ class TimeToDispatchError(Exception):
 
 
 class StoreError(TimeToDispatchError):
-    """S3 did not do what it was asked to."""
+    """A call of S3 failed."""
 
 
 class StoreUnreachable(StoreError):
@@ -36,7 +36,7 @@ class StoreUnreachable(StoreError):
 
 
 class PromotionUnknown(StoreUnreachable):
-    """The champion was to be replaced, and S3's answer was lost: it may be the old one, or the new one."""
+    """S3 did not confirm that the champion was replaced: it may be the old one or the new one."""
 
 
 class StoreRefused(StoreError):
@@ -44,19 +44,19 @@ class StoreRefused(StoreError):
 
 
 class ObjectNotFound(StoreError):
-    """There is no object under this key."""
+    """There is the key does not exist."""
 
 
 class WriteConflict(StoreError):
-    """A conditional write found the object changed, or already there."""
+    """A conditional write found that the object had changed, or existed already."""
 
 
 class DatasetError(TimeToDispatchError):
-    """There is no week of orders that can be trained on."""
+    """There is no dataset that a model can be trained on."""
 
 
 class NoDataset(DatasetError):
-    """No object under datasets/ is a dataset."""
+    """There is no dataset below datasets/."""
 
 
 class DatasetInvalid(DatasetError):
@@ -64,15 +64,15 @@ class DatasetInvalid(DatasetError):
 
 
 class CandidatesFailed(TimeToDispatchError):
-    """Not one candidate could be fitted; the message has each one's reason."""
+    """Every candidate failed to fit; the message has each reason."""
 
 
 class TrainingRejected(TimeToDispatchError):
-    """A gate kept the new model out; the message has every gate's reason."""
+    """A gate rejected the new model; the message has every gate's reasons."""
 
 
 class ModelError(TimeToDispatchError):
-    """There is no model that can be served."""
+    """A model cannot be served."""
 
 
 class NoChampion(ModelError):
@@ -88,16 +88,16 @@ class ModelNotFound(ModelError):
 
 
 class VersionNotFound(ModelNotFound):
-    """A version has no manifest: there is no such version."""
+    """A version has no manifest, so it does not exist."""
 
 
 class PromotionRefused(ModelError):
-    """The version is the champion already, or there is none to go back to."""
+    """The version is already the champion, or there is no earlier one to go back to."""
 
 
 class ModelCorrupt(ModelError):
-    """The bytes are not those that the manifest describes, or hold no estimator."""
+    """The bytes differ from what the manifest describes, or they are not an estimator."""
 
 
 class ModelIncompatible(ModelError):
-    """The model was made by other library versions than these."""
+    """The model needs other library versions, or newer code, than this process runs."""

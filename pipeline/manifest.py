@@ -1,31 +1,40 @@
-"""What is kept beside a model, so that a year from now somebody can say where it came from and why it was let in."""
+"""What is stored beside a model: where it comes from, how it was measured, and why it was promoted or rejected.
+
+Reading is tolerant, since the pointer moves before the roll-out: a replica may read what newer code wrote. Unknown
+fields are ignored, unknown gates load, and optional fields may be missing.
+"""
 
 import platform
 from datetime import UTC, datetime
 from importlib.metadata import version as installed_version
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from pipeline.keys import parse_version
 
+MANIFEST_FORMAT = 1  # raise it when old code must not read a new manifest
+BY_HAND = "by hand:"  # in the reason of a promotion that an engineer made
+
 Outcome = Literal["pass", "warn", "reject"]
 DriftVerdict = Literal["stable", "moderate", "major"]
-MODERATE_DRIFT, MAJOR_DRIFT = 0.1, 0.25  # of the population stability index, unless chance reaches it: pipeline.drift
+MODERATE_DRIFT, MAJOR_DRIFT = (
+    0.1,
+    0.25,
+)  # of the population stability index, unless chance explains it: training/drift.py
 DRIFT_SOURCE = "Siddiqi, Credit Risk Scorecards, 2006"
-GateName = Literal["accuracy", "baseline", "champion", "behaviour", "behaviour_of_refit", "freshness"]
 
 
 def _check_version(text: str) -> str:
     if parse_version(text) is None:
-        raise ValueError(f"{text!r} is no version, one reads like time_to_dispatch_2026-11-20T23:31:07Z")
+        raise ValueError(f"invalid version {text!r} (expected e.g. time_to_dispatch_2026-11-20T23:31:07Z)")
     return text
 
 
 def _in_utc(moment: datetime) -> datetime:
     try:
         return moment.astimezone(UTC)
-    except OverflowError as error:  # an offset that leads out of the years 1 to 9999
+    except OverflowError as error:  # the offset leads out of the years 1 to 9999
         raise ValueError(str(error)) from error
 
 
@@ -35,29 +44,28 @@ Sha256 = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
 
 
 class _Record(BaseModel):
-    # what a later version of the code adds is ignored: after it is rolled back, its models still load
     model_config = ConfigDict(frozen=True, extra="ignore", allow_inf_nan=False)
 
 
 class DatasetRecord(_Record):
-    """The very bytes that were trained on."""
+    """The bytes that a model was trained on."""
 
     key: str
     etag: str
-    version_id: str | None
+    version_id: str | None = None
     sha256: Sha256
     rows: int
 
 
 class ModelRecord(_Record):
-    """The very bytes of model.joblib."""
+    """The bytes of model.joblib."""
 
     sha256: Sha256
     size_bytes: int
 
 
 class Metrics(_Record):
-    """Errors in hours (rmse, mae) and the share of the variance explained (r2)."""
+    """Errors in hours (rmse, mae) and the explained share of the variance (r2)."""
 
     rmse: float
     mae: float
@@ -65,25 +73,25 @@ class Metrics(_Record):
 
 
 class ProductProfile(_Record):
-    """What was seen of a product: its rows, and the ranges of orders placed and of hours."""
+    """What the week has of a product: its rows, and the ranges of orders placed and of hours."""
 
     rows: int
     orders_min: float
     orders_max: float
     hours_min: float
     hours_max: float
-    pooled: bool = Field(description="too few rows to learn from: answered by the fit of all products together")
+    pooled: bool = Field(False, description="too few rows of its own: estimated by the fit of all products together")
 
 
 class CandidateScore(_Record):
-    """A candidate's RMSE, in hours, on each fold of the cross-validation, or why it was left out."""
+    """A candidate's RMSE on each fold of the cross-validation, in hours, or why it was left out."""
 
     rmse_folds: list[float]
     failure: str | None = None
 
 
 class HoldOut(_Record):
-    """How the chosen candidate did on the rows held out."""
+    """The errors of the chosen candidate on the hold-out."""
 
     measured_on: str = "the fit without the hold-out; the stored model is the same candidate, refitted on all rows"
     rows: int
@@ -91,31 +99,31 @@ class HoldOut(_Record):
     seed: int
     candidate: Metrics
     baseline: Metrics
-    rows_champion_knows: int = Field(description="of products that both learnt")
-    candidate_where_champion_knows: Metrics | None
-    champion: Metrics | None
-    compared_with: Version | None = Field(None, description="whose the champion's figures are, usually the champion's")
+    rows_champion_knows: int = Field(0, description="rows of products that champion and challenger both learned")
+    candidate_where_champion_knows: Metrics | None = None
+    champion: Metrics | None = None
+    compared_with: Version | None = Field(None, description="the version that the champion's figures belong to")
 
 
 class GateVerdict(_Record):
-    """One gate's verdict, every reason for it, and the figures that it was made on."""
+    """One gate's verdict, all reasons for it, and the figures that it is based on."""
 
-    gate: GateName
+    gate: str
     outcome: Outcome
     reasons: list[str]
     figures: dict[str, float]
 
 
 class ColumnDrift(_Record):
-    """How far a column's distribution is from the previous week's: see pipeline.drift."""
+    """The drift of one column since the week before: see training/drift.py."""
 
     psi: float
-    by_chance: float = Field(description="what the index of two samples of one distribution stays below")
+    by_chance: float = Field(description="the index stays below this if both weeks have the same distribution")
     verdict: DriftVerdict
 
 
 class DriftReport(_Record):
-    """The week against the one before: which that was, the drift per column, new and vanished products."""
+    """This week against the week before: the drift of each column, new and vanished products."""
 
     dataset: str
     rows: int
@@ -125,7 +133,7 @@ class DriftReport(_Record):
 
 
 class Libraries(_Record):
-    """The versions that a pickle depends on."""
+    """The library versions that a pickle depends on."""
 
     python: str
     scikit_learn: str
@@ -133,35 +141,38 @@ class Libraries(_Record):
     joblib: str
 
 
-class Manifest(_Record):
-    """All that is known of a version; it is written last, and a model without one does not exist."""
+class ManifestFormat(_Record):
+    """The only field of a manifest that means the same in every format; manifests before 0.1.0 lack it."""
+
+    format: int = 1
+
+
+class Manifest(ManifestFormat):
+    """Everything that is known about a version."""
 
     version: Version
     trained_at: Moment
     git_commit: str
     dataset: DatasetRecord
-    model: ModelRecord | None = Field(description="none for a rejected version")
+    model: ModelRecord | None = Field(None, description="none for a rejected version")
     chosen: str
     candidates: dict[str, CandidateScore]
     hold_out: HoldOut
-    champion_version: Version | None
-    production_error: Metrics | None = Field(description="the champion's error on all rows of this week it knows")
-    holdout_error: Metrics | None = Field(None, description="what that champion's own manifest says of its hold-out")
+    champion_version: Version | None = None
+    production_error: Metrics | None = Field(None, description="the champion's error on this week's known products")
+    holdout_error: Metrics | None = Field(None, description="that champion's error on its own hold-out")
     products: dict[str, ProductProfile]
-    pooled_error: dict[str, float] = Field({}, description="mean hours that the pooled fit is off, by product with it")
-    previous_week: DriftReport | None = Field(default=None, description="none if there is none that can be read")
+    pooled_error: dict[str, float] = Field({}, description="mean error of the pooled fit in hours, by pooled product")
+    previous_week: DriftReport | None = Field(None, description="none if there is no readable week before")
     gates: list[GateVerdict]
     libraries: Libraries
 
     @model_validator(mode="before")
     @classmethod
-    def _read_names_before_0_1_0(cls, fields: Any) -> Any:
+    def _rename_fields_from_before_0_1_0(cls, fields: Any) -> Any:
         if isinstance(fields, dict) and "promised_error" in fields:
             return {"holdout_error": fields["promised_error"], **fields}
         return fields
-
-
-BY_HAND = "by hand:"  # in the reason of a promotion that no training made
 
 
 class Champion(_Record):
@@ -175,15 +186,45 @@ class Champion(_Record):
 
     @property
     def is_by_hand(self) -> bool:
-        """Did somebody choose it, by `promote` or `rollback`? Else a training did."""
+        """Whether an engineer chose it, by `promote` or `rollback`, and not a training."""
         return BY_HAND in self.reason
 
 
 def running_libraries() -> Libraries:
-    """The versions in this process."""
+    """Return the library versions of this process."""
     return Libraries(
         python=platform.python_version(),
         scikit_learn=installed_version("scikit-learn"),
         numpy=installed_version("numpy"),
         joblib=installed_version("joblib"),
     )
+
+
+def library_differences(made: Libraries, running: Libraries) -> list[str]:
+    """Return each difference as "numpy 2.4.6 (here 2.5.5)"; of Python, a pickle depends on the minor version only."""
+    return [
+        f"{name.replace('_', '-')} {theirs} (here {ours})"
+        for name, theirs, ours in (
+            ("python", _minor(made.python), _minor(running.python)),
+            ("scikit_learn", made.scikit_learn, running.scikit_learn),
+            ("numpy", made.numpy, running.numpy),
+            ("joblib", made.joblib, running.joblib),
+        )
+        if theirs != ours
+    ]
+
+
+def to_json(record: Manifest | Champion) -> bytes:
+    """Return a record as the bytes that are stored."""
+    return (record.model_dump_json(indent=2) + "\n").encode()
+
+
+def describe_faults(error: ValidationError) -> str:
+    """Return every fault of a record in one line, each with its field."""
+    return "; ".join(
+        ": ".join(filter(None, [".".join(map(str, fault["loc"])), fault["msg"]])) for fault in error.errors()
+    )
+
+
+def _minor(python: str) -> str:
+    return ".".join(python.split(".")[:2])

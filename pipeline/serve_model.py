@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 
 from pipeline.errors import TimeToDispatchError
-from pipeline.registry.models import Registry
+from pipeline.registry.champion import ChampionRegistry
 from pipeline.registry.object_store import ObjectStore
 from pipeline.serving.app import Lifecycle, create_app
 from pipeline.serving.predictor import Predictor
@@ -26,7 +26,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     log.info("Starting serve-model stage.")
     try:
         with time_limit(START_SECONDS):
-            model = Registry(ObjectStore.connect(args.bucket)).load_servable(_not_served)
+            model = ChampionRegistry(ObjectStore.connect(args.bucket)).load_servable()
             predictor = Predictor(model.estimator, model.manifest)
             log.info("Serving %s, trained on %s.", predictor.version, model.manifest.dataset.key)
             lifecycle = Lifecycle()
@@ -47,10 +47,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         server.run(sockets=[listener])
     log.info("Stopped.")
     return 0
-
-
-def _not_served(problem: TimeToDispatchError) -> None:
-    log.warning("The champion is not served, but the one before it: %s", problem)
 
 
 def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:

@@ -9,6 +9,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
+from typing import NoReturn
 
 import numpy as np
 import pandas as pd
@@ -33,7 +34,8 @@ from pipeline.keys import (
     rejected_report_key,
 )
 from pipeline.manifest import Champion, DatasetRecord, DriftReport, GateVerdict, HoldOut, Manifest, running_libraries
-from pipeline.registry.models import ChampionPointer, LoadedModel, Registry, describe_model, pickle_model
+from pipeline.registry.champion import PROMOTED, ChampionPointer, ChampionRegistry
+from pipeline.registry.models import LoadedModel, ModelRegistry, describe_model, pickle_model
 from pipeline.registry.object_store import ObjectStore
 from pipeline.report.render import ReportContext, render_report
 from pipeline.training.challenger import (
@@ -50,17 +52,17 @@ from pipeline.training.drift import ReferenceWeek, compare_weeks, summarise_week
 from pipeline.training.evaluation import HOLD_OUT
 from pipeline.utils import LOG_FORMATS, Interrupted, configure_logger, first_few, time_limit
 
-SEED = 42  # of the split, the folds and the candidates: the same week gives the same model
-REPORTED = timedelta(weeks=26)  # of history in the report; each training and each champion in it is a read from S3
-PROMOTION_TRIES = 3  # how often another training may be faster before this one gives up
-RUN_SECONDS = 270  # for everything, whatever S3 does; below bodywork.yaml's max_completion_time_seconds
+SEED = 42  # of split, folds and candidates: the same week gives the same model
+REPORTED_HISTORY = timedelta(weeks=26)  # each training and each champion in it is one read from S3
+MAX_PROMOTION_TRIES = 3  # other trainings may be faster this often before this one gives up
+RUN_SECONDS = 270  # limit of the whole stage; below max_completion_time_seconds of bodywork.yaml
 
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class TrainingData:
-    """The newest dataset: its orders, the record of its bytes, how old it is, and what came before it."""
+    """The newest dataset: its orders, the record of its bytes, its age, and the week before for comparison."""
 
     orders: pd.DataFrame
     dataset: DatasetKey
@@ -71,18 +73,23 @@ class TrainingData:
 
 @dataclass(frozen=True)
 class Incumbent:
-    """The champion that is served: its pointer if there is one, and its model, or why that cannot be had."""
+    """The current champion: its pointer, if any, and its model or the reason why it is missing."""
 
     pointer: ChampionPointer | None
     model: LoadedModel | None
     missing: str | None
 
+    @property
+    def version(self) -> str | None:
+        """The champion's version; None before the first promotion."""
+        return self.pointer.champion.version if self.pointer else None
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Train once; 0 if the new model was stored and promoted, 1 if not: then the old champion is served on.
+    """Run the stage and return its exit code.
 
-    1, too, if S3 did not say whether it took the promotion; 0, too, if the model was stored and not promoted, because
-    somebody took its week out by hand.
+    0: the new model was stored and promoted, or stored and held back because its week was taken out by hand.
+    1: it was rejected or the training failed, and the old champion stays; or S3 did not confirm the promotion.
     """
     args = _parse(arguments)
     configure_logger(args.log_format)
@@ -93,7 +100,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             store = ObjectStore.connect(args.bucket)
             run(store, thresholds, datetime.now(UTC), os.environ.get("GIT_COMMIT_HASH", "unknown"))
     except PromotionUnknown as error:
-        log.error("The new model is stored, and may have been promoted or not: %s", error)
+        log.error("The new model is stored, but S3 did not confirm its promotion: %s", error)
         return 1
     except (TimeToDispatchError, Interrupted) as error:
         log.error("Nothing was promoted: %s", error)
@@ -102,88 +109,62 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def run(store: ObjectStore, thresholds: Thresholds, now: datetime, git_commit: str) -> None:
-    """Train on the newest dataset as of `now`, and promote the model unless its week was taken out by hand.
+    """Train on the newest dataset as of `now`, and promote the model if every gate passes.
 
-    A TimeToDispatchError says that nothing was promoted.
+    Raises a TimeToDispatchError if nothing was promoted. A model whose week was taken out by hand is stored only.
     """
-    registry = Registry(store)
+    registry = ChampionRegistry(store)
     incumbent = _read_incumbent(registry)
-    week = _gather(store, now)
-    challenger = train_challenger(week.orders, SEED)
+    data = _gather(store, now)
+    challenger = train_challenger(data.orders, SEED)
     _log_challenger(challenger)
-    estimator = pickle_model(challenger.refit)
-    drift = _compare_weeks(week)
+    drift = _measure_drift(data)
 
-    for _ in range(PROMOTION_TRIES):
-        comparison = _compare(registry, challenger, incumbent, week)
-        verdicts = run_gates(challenger, comparison, thresholds, week.age_days)
+    for _ in range(MAX_PROMOTION_TRIES):
+        comparison = _compare(registry, challenger, incumbent, data)
+        verdicts = run_gates(challenger, comparison, thresholds, data.age_days)
         _log_verdicts(verdicts)
-        manifest = Manifest(
-            version=format_version(now),
-            trained_at=now,
-            git_commit=git_commit,
-            dataset=week.record,
-            model=describe_model(estimator),
-            chosen=challenger.choice.chosen,
-            candidates=challenger.choice.scores,
-            hold_out=_describe_hold_out(challenger, comparison),
-            champion_version=incumbent.pointer and incumbent.pointer.champion.version,
-            production_error=comparison.production_error,
-            holdout_error=incumbent.model and incumbent.model.manifest.hold_out.candidate,
-            products=challenger.products,
-            pooled_error=challenger.pooled_error,
-            previous_week=drift,
-            gates=verdicts,
-            libraries=running_libraries(),
-        )
-        evidence = ReportContext(
-            orders=week.orders,
-            hold_out=challenger.hold_out,
-            predicted=challenger.predicted,
-            model=challenger.refit,
-            previous=week.previous,
-            champion=incumbent.model.estimator if incumbent.model else None,
-            earlier=registry.trainings(_left_out, since=now - REPORTED),
-            champions=registry.champions(_left_out, since=now - REPORTED),
-            taken_out=registry.taken_out(week.dataset, week.record.etag, incumbent.pointer, _left_out),
-        )
+        manifest = _describe(data, challenger, incumbent, comparison, drift, verdicts, now, git_commit)
+        context = _report_context(registry, data, challenger, incumbent, now)
         if any(verdict.outcome == "reject" for verdict in verdicts):
-            _reject(registry, manifest, evidence)
-        version = registry.store(estimator, manifest, lambda named: render_report(named, evidence))  # noqa: B023
-        registry.load(version)
-        log.info("Stored %s, read it back and verified it.", version)
-        if evidence.taken_out:
+            _reject(registry.models, manifest, context)
+        version = _store(registry.models, challenger, manifest, context)
+        if context.taken_out:
             log.warning(
-                "Not promoted: %s, of the same week, was taken out by hand. The registry's command `promote %s` would.",
-                evidence.taken_out,
+                "Stored %s without promoting it: %s, of the same week, was taken out by hand. To promote it anyway: "
+                "python -m pipeline.registry BUCKET promote %s",
+                version,
+                context.taken_out,
                 version,
             )
             return
-        champion = Champion(
-            version=version,
-            previous=incumbent.pointer and incumbent.pointer.champion.version,
-            promoted_at=datetime.now(UTC),
-            reason=f"trained on {week.record.key}",
-            git_commit=git_commit,
-        )
-        try:
-            registry.promote(champion, incumbent.pointer)
-        except WriteConflict:
-            log.warning("Not promoted: the champion is another one since %s was judged. Judging again.", version)
-            incumbent = _read_incumbent(registry)
-            continue
-        log.info("Promoted %s instead of %s.", version, champion.previous or "no model")
-        return
-    raise WriteConflict(f"{version} is stored, but the champion was replaced {PROMOTION_TRIES} times meanwhile")
+        if _promote(registry, version, incumbent, data, git_commit):
+            return
+        incumbent = _read_incumbent(registry)
+    raise WriteConflict(
+        f"{version} is stored, but other trainings replaced the champion {MAX_PROMOTION_TRIES} times before its "
+        "promotion: run the training again"
+    )
+
+
+def _read_incumbent(registry: ChampionRegistry) -> Incumbent:
+    pointer = registry.read_champion()
+    if pointer is None:
+        return Incumbent(None, None, "no model was ever promoted")
+    try:
+        return Incumbent(pointer, registry.models.load(pointer.champion.version), None)
+    except ModelError as error:
+        return Incumbent(pointer, None, f"the champion cannot be loaded: {error}")
 
 
 def _gather(store: ObjectStore, now: datetime) -> TrainingData:
     latest = latest_dataset(store.keys(DATASETS), now)
     for dataset in latest.dated_ahead:
-        log.warning("Ignored %s: it is dated more than an hour ahead of now, %s.", dataset.key, now.isoformat())
+        log.warning("Ignored %s: its date is more than one hour ahead of now, %s.", dataset.key, now.isoformat())
     if latest.newest is None:
         raise NoDataset(
-            f"no dataset under {DATASETS}: a key like {DATASETS}time_to_dispatch_2026-11-20T23:00:00Z.csv is expected"
+            f"there is no dataset below {DATASETS}: upload one "
+            f"(expected e.g. {DATASETS}time_to_dispatch_2026-11-20T23:00:00Z.csv)"
         )
     previous = _read_previous(store, latest.previous)
     stored = store.get(latest.newest.key)
@@ -200,121 +181,178 @@ def _gather(store: ObjectStore, now: datetime) -> TrainingData:
 
 
 def _read_previous(store: ObjectStore, previous: DatasetKey | None) -> ReferenceWeek | None:
-    """The week to compare with; none where it cannot be read, since nothing is decided by it."""
+    """Return the week before; None if it cannot be read, since no decision depends on it."""
     if previous is None:
         return None
     try:
         return summarise_week(parse_orders(store.get(previous.key).body, previous.key), previous.key, SEED)
     except (DatasetInvalid, ObjectNotFound) as error:
-        log.warning("Not compared with the week before: %s", error)
+        log.warning("Skipped the comparison with the week before: %s", error)
         return None
 
 
-def _compare_weeks(week: TrainingData) -> DriftReport | None:
-    if week.previous is None:
+def _measure_drift(data: TrainingData) -> DriftReport | None:
+    if data.previous is None:
         return None
-    found = compare_weeks(week.previous, week.orders, SEED)
-    for column, drift in found.drift.items():
+    report = compare_weeks(data.previous, data.orders, SEED)
+    for column, drift in report.drift.items():
         level = logging.INFO if drift.verdict == "stable" else logging.WARNING
-        log.log(level, "Drift of %s since %s: %s, index %.3f.", column, found.dataset, drift.verdict, drift.psi)
-    for what, codes in (("New", found.new_products), ("Vanished", found.vanished_products)):
+        log.log(level, "Drift of %s since %s: %s, index %.3f.", column, report.dataset, drift.verdict, drift.psi)
+    for what, codes in (("New", report.new_products), ("Vanished", report.vanished_products)):
         if codes:
             log.warning("%s products: %s.", what, first_few(codes))
-    return found
+    return report
 
 
-def _left_out(problem: TimeToDispatchError) -> None:
-    log.warning("Left out of the report's history: %s", problem)
-
-
-def _read_incumbent(registry: Registry) -> Incumbent:
-    pointer = registry.read_champion()
-    if pointer is None:
-        return Incumbent(None, None, "no model was ever promoted")
-    try:
-        return Incumbent(pointer, registry.load(pointer.champion.version), None)
-    except ModelError as error:
-        return Incumbent(pointer, None, f"it no longer loads: {error}")
-
-
-def _compare(registry: Registry, challenger: Challenger, incumbent: Incumbent, week: TrainingData) -> Comparison:
+def _compare(
+    registry: ChampionRegistry, challenger: Challenger, incumbent: Incumbent, data: TrainingData
+) -> Comparison:
     if incumbent.model is None:
         return Comparison(not_compared=incumbent.missing)
-    manifest = incumbent.model.manifest
-    if manifest.dataset.sha256 == week.record.sha256:
-        log.info("%s was trained on this very week: it is held to what it promised then.", manifest.version)
-        return compare_by_holdout(challenger, manifest)
-    if _saw(manifest, week):
-        return _compare_with_the_one_before(registry, challenger, manifest, week)
-    comparison = compare(challenger, manifest.version, incumbent.model.estimator, week.orders)
-    trained_on = parse_dataset_key(manifest.dataset.key)
-    if trained_on and trained_on.timestamp > week.dataset.timestamp:
-        return replace(comparison, production_error=None)  # the week was over before the champion was made
+    champion = incumbent.model.manifest
+    if champion.dataset.sha256 == data.record.sha256:
+        log.info("%s was trained on the same dataset: comparing with its own hold-out error.", champion.version)
+        return compare_by_holdout(challenger, champion)
+    if _is_of_same_week(champion, data):
+        return _compare_with_earlier_champion(registry, challenger, champion, data)
+    comparison = compare(challenger, champion.version, incumbent.model.estimator, data.orders)
+    trained_on = parse_dataset_key(champion.dataset.key)
+    if trained_on and trained_on.timestamp > data.dataset.timestamp:
+        return replace(comparison, production_error=None)  # the week ended before the champion was trained
     if comparison.production_error:
         log.info(
-            "Production error of %s, on this week's orders: RMSE %.3f h, MAE %.3f h.",
-            manifest.version,
+            "Production error of %s on this week's orders: RMSE %.3f h, MAE %.3f h.",
+            champion.version,
             comparison.production_error.rmse,
             comparison.production_error.mae,
         )
     return comparison
 
 
-def _compare_with_the_one_before(
-    registry: Registry, challenger: Challenger, champion: Manifest, week: TrainingData
+def _compare_with_earlier_champion(
+    registry: ChampionRegistry, challenger: Challenger, champion: Manifest, data: TrainingData
 ) -> Comparison:
-    """Compare with the last champion that saw no upload of the week, in the place of one that saw another of them."""
-    reason = f"it was fitted on another upload of this week, {champion.dataset.key}"
-    for earlier in reversed(registry.champions(_left_out)):
+    """Compare with the last champion that no upload of this week trained: the champion knows most of the hold-out."""
+    reason = f"the champion was trained on another upload of this week, {champion.dataset.key}"
+    for earlier in reversed(registry.champions()):
         try:
-            if not _saw(registry.read_manifest(earlier.version), week):
-                before = registry.load(earlier.version).estimator
-                log.info("Not compared with the champion, %s: compared with %s before it.", reason, earlier.version)
-                return replace(compare(challenger, earlier.version, before, week.orders), production_error=None)
+            if not _is_of_same_week(registry.models.read_manifest(earlier.version), data):
+                estimator = registry.models.load(earlier.version).estimator
+                log.info("Compared with %s instead: %s.", earlier.version, reason)
+                return replace(compare(challenger, earlier.version, estimator, data.orders), production_error=None)
         except ModelError as error:
-            log.warning("Not compared with %s, an earlier champion: %s", earlier.version, error)
-    return Comparison(not_compared=f"{reason}, and there is no champion before it")
+            log.warning("Skipped the comparison with %s, an earlier champion: %s", earlier.version, error)
+    return Comparison(not_compared=f"{reason}, and there is no earlier champion")
 
 
-def _saw(manifest: Manifest, week: TrainingData) -> bool:
-    """Was a model fitted on an upload of this week?"""
+def _is_of_same_week(manifest: Manifest, data: TrainingData) -> bool:
     trained_on = parse_dataset_key(manifest.dataset.key)
-    return trained_on is not None and abs(week.dataset.timestamp - trained_on.timestamp) < SAME_WEEK
+    return trained_on is not None and abs(data.dataset.timestamp - trained_on.timestamp) < SAME_WEEK
 
 
-def _describe_hold_out(challenger: Challenger, comparison: Comparison) -> HoldOut:
-    return HoldOut(
-        rows=len(challenger.hold_out),
-        share=HOLD_OUT,
-        seed=SEED,
-        candidate=challenger.metrics,
-        baseline=challenger.baseline,
-        rows_champion_knows=comparison.rows,
-        candidate_where_champion_knows=comparison.challenger,
-        champion=comparison.champion,
-        compared_with=comparison.compared_with,
+def _describe(
+    data: TrainingData,
+    challenger: Challenger,
+    incumbent: Incumbent,
+    comparison: Comparison,
+    drift: DriftReport | None,
+    verdicts: list[GateVerdict],
+    now: datetime,
+    git_commit: str,
+) -> Manifest:
+    return Manifest(
+        version=format_version(now),
+        trained_at=now,
+        git_commit=git_commit,
+        dataset=data.record,
+        chosen=challenger.choice.chosen,
+        candidates=challenger.choice.scores,
+        hold_out=HoldOut(
+            rows=len(challenger.hold_out),
+            share=HOLD_OUT,
+            seed=SEED,
+            candidate=challenger.metrics,
+            baseline=challenger.baseline,
+            rows_champion_knows=comparison.rows,
+            candidate_where_champion_knows=comparison.challenger,
+            champion=comparison.champion,
+            compared_with=comparison.compared_with,
+        ),
+        champion_version=incumbent.version,
+        production_error=comparison.production_error,
+        holdout_error=incumbent.model and incumbent.model.manifest.hold_out.candidate,
+        products=challenger.products,
+        pooled_error=challenger.pooled_error,
+        previous_week=drift,
+        gates=verdicts,
+        libraries=running_libraries(),
     )
 
 
-def _reject(registry: Registry, manifest: Manifest, evidence: ReportContext) -> None:
-    rejected = manifest.model_copy(update={"model": None})
-    version = registry.store_rejected(rejected, lambda named: render_report(named, evidence))
+def _report_context(
+    registry: ChampionRegistry, data: TrainingData, challenger: Challenger, incumbent: Incumbent, now: datetime
+) -> ReportContext:
+    return ReportContext(
+        orders=data.orders,
+        hold_out=challenger.hold_out,
+        predicted=challenger.predicted,
+        model=challenger.refit,
+        previous=data.previous,
+        champion=incumbent.model.estimator if incumbent.model else None,
+        earlier=registry.models.trainings(since=now - REPORTED_HISTORY),
+        champions=registry.champions(since=now - REPORTED_HISTORY),
+        taken_out=registry.taken_out(data.dataset, data.record.etag, incumbent.pointer),
+    )
+
+
+def _reject(models: ModelRegistry, manifest: Manifest, context: ReportContext) -> NoReturn:
+    version = models.store_rejected(manifest, lambda named: render_report(named, context))
     reasons = "; ".join(
         f"{verdict.gate}: {first_few(verdict.reasons)}" for verdict in manifest.gates if verdict.outcome == "reject"
     )
     raise TrainingRejected(f"rejected, see {rejected_report_key(version)}: {reasons}")
 
 
+def _store(models: ModelRegistry, challenger: Challenger, manifest: Manifest, context: ReportContext) -> str:
+    """Store the challenger, and prove that it can be read back and loaded; return its version."""
+    body = pickle_model(challenger.refit)
+    described = manifest.model_copy(update={"model": describe_model(body)})
+    version = models.store(body, described, lambda named: render_report(named, context))
+    models.load(version)
+    log.info("Stored %s, read it back and verified it.", version)
+    return version
+
+
+def _promote(
+    registry: ChampionRegistry, version: str, incumbent: Incumbent, data: TrainingData, git_commit: str
+) -> bool:
+    """Promote a version in place of the incumbent; False if another training was faster."""
+    champion = Champion(
+        version=version,
+        previous=incumbent.version,
+        promoted_at=datetime.now(UTC),
+        reason=f"trained on {data.record.key}",
+        git_commit=git_commit,
+    )
+    try:
+        registry.promote(champion, incumbent.pointer)
+    except WriteConflict:
+        log.warning("Not promoted: another training replaced the champion that %s was compared with.", version)
+        return False
+    log.info(PROMOTED, version, champion.previous or "no model")
+    return True
+
+
 def _log_challenger(challenger: Challenger) -> None:
     for name, score in challenger.choice.scores.items():
         if score.failure:
-            log.warning("Candidate %s was left out: %s", name, score.failure)
+            log.warning("Left out the candidate %s: %s", name, score.failure)
         else:
             mean, spread = np.mean(score.rmse_folds), np.std(score.rmse_folds, ddof=1)
             log.info("Candidate %s: cross-validated RMSE %.3f h, spread %.3f h.", name, mean, spread)
     metrics = challenger.metrics
     log.info(
-        "Chose %s: hold-out RMSE %.3f h, MAE %.3f h, R2 %.3f; per-product mean RMSE %.3f h.",
+        "Chose %s: hold-out RMSE %.3f h, MAE %.3f h, R2 %.3f; RMSE of the per-product mean %.3f h.",
         challenger.choice.chosen,
         metrics.rmse,
         metrics.mae,
@@ -323,7 +361,7 @@ def _log_challenger(challenger: Challenger) -> None:
     )
     if challenger.pooled_error:
         pooled = [f"{code} (off by {error:.1f} h)" for code, error in challenger.pooled_error.items()]
-        log.warning("Too few rows to learn from, answered by the fit of all products together: %s.", first_few(pooled))
+        log.warning("Products with too few rows, estimated by the pooled fit: %s.", first_few(pooled))
 
 
 def _log_verdicts(verdicts: Sequence[GateVerdict]) -> None:
@@ -336,7 +374,7 @@ def _log_verdicts(verdicts: Sequence[GateVerdict]) -> None:
 
 def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="train_model", description=__doc__, allow_abbrev=False)
-    parser.add_argument("bucket", metavar="BUCKET", help="where datasets/ and models/ lie")
+    parser.add_argument("bucket", metavar="BUCKET", help="S3 bucket with datasets/ and models/")
     parser.add_argument(
         "--reject-below",
         type=_r_squared,
@@ -358,19 +396,21 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         metavar="DAYS",
         help="reject a model if the newest dataset is older than this (default: %(default)s)",
     )
-    parser.add_argument("--log-format", choices=LOG_FORMATS, default="text", help="of each line (default: text)")
+    parser.add_argument(
+        "--log-format", choices=LOG_FORMATS, default="text", help="format of the log lines (default: text)"
+    )
     return parser.parse_args(arguments)
 
 
 def _r_squared(text: str) -> float:
     if not -math.inf < float(text) <= 1:
-        raise argparse.ArgumentTypeError(f"{text} is no R2, which is at most 1")
+        raise argparse.ArgumentTypeError(f"{text} is not an R2 (expected a number up to 1)")
     return float(text)
 
 
 def _days(text: str) -> float:
     if not 0 < float(text) < math.inf:
-        raise argparse.ArgumentTypeError(f"{text} is no number of days above 0")
+        raise argparse.ArgumentTypeError(f"{text} is not a number of days (expected one above 0)")
     return float(text)
 
 

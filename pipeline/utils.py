@@ -1,4 +1,4 @@
-"""What both stages and their commands share: the log's form, the limit on their time, the commit they are of."""
+"""What both stages share: the log format, the time limit, and the commit that they run."""
 
 import logging
 import signal
@@ -15,20 +15,20 @@ from pythonjsonlogger.json import JsonFormatter
 
 TEXT = "%(asctime)s - %(levelname)s - %(module)s.%(funcName)s - %(message)s"
 LOG_FORMATS = ("text", "json")
-REQUEST_HEADERS = (b"traceparent", b"x-request-id")  # what a request may be known by, the first that it has
+REQUEST_HEADERS = (b"traceparent", b"x-request-id")  # the first one that is present identifies the request
 MAX_ID_LENGTH = 128  # characters
-FEW = 10
+MAX_LISTED = 10  # items of a list in a log line
 INTERRUPTIONS = (signal.SIGALRM, signal.SIGTERM, signal.SIGINT)
 
 request_headers: ContextVar[Sequence[tuple[bytes, bytes]]] = ContextVar("request_headers", default=())
 
 
 def configure_logger(log_format: str = "text", level: int = logging.INFO) -> None:
-    """Send every log record of the process to standard output, times in UTC, as text or as a line of JSON each.
+    """Write every log record of the process to standard output, with times in UTC, as text or as one line of JSON.
 
-    For instance: `2021-07-05 18:52:24,264 - INFO - train_model.main - Starting train-model stage.`
+    Example: `2021-07-05 18:52:24,264 - INFO - train_model.main - Starting train-model stage.`
 
-    A line about a request that came with `traceparent` or `X-Request-ID` has that at its end, or as `request`.
+    Text lines about a request end with its `traceparent` or `X-Request-ID`; JSON lines have it in the field `request`.
     """
     handler = logging.StreamHandler(sys.stdout)
     formatter: logging.Formatter = _JsonLines() if log_format == "json" else _TextLines(TEXT)
@@ -36,11 +36,11 @@ def configure_logger(log_format: str = "text", level: int = logging.INFO) -> Non
     handler.setFormatter(formatter)
     logging.basicConfig(level=level, handlers=[handler], force=True)
     logging.captureWarnings(True)
-    logging.getLogger("botocore").setLevel(logging.ERROR)  # what it warns of, with a traceback, is an error of ours
+    logging.getLogger("botocore").setLevel(logging.ERROR)  # its warnings have tracebacks; our own errors say the same
 
 
 def checked_out_commit() -> str:
-    """The short hash of this code's commit, like the one that Bodywork gives a stage; `unknown` where git has none."""
+    """Return the short hash of the checked-out commit, as Bodywork gives it to a stage; `unknown` without git."""
     with suppress(OSError, subprocess.CalledProcessError):
         command = ["git", "rev-parse", "--short", "HEAD"]
         folder = Path(__file__).parent
@@ -49,21 +49,21 @@ def checked_out_commit() -> str:
 
 
 def request_id() -> str | None:
-    """What the request that is being answered is known by; None if it did not say, or there is none."""
+    """Return the ID of the request that is being answered; None outside of requests and for those without an ID."""
     headers = {name: value for name, value in request_headers.get() if name in REQUEST_HEADERS}
     known = next((headers[name] for name in REQUEST_HEADERS if name in headers), None)
     return known.decode("ascii", "backslashreplace")[:MAX_ID_LENGTH] if known else None
 
 
 def printable(text: str) -> str:
-    """The text with its control characters spelt out: what comes from the data breaks neither line nor terminal."""
+    """Return the text with its control characters escaped, so that data cannot break a line or a terminal."""
     return "".join(char if char.isprintable() else repr(char)[1:-1] for char in text)
 
 
 def first_few(texts: Sequence[str], separator: str = ", ") -> str:
-    """The first ten of them, and how many more there are: 500 product codes are no line that anybody reads."""
-    more = len(texts) - FEW
-    return separator.join(texts[:FEW]) + (f" and {more} more" if more > 0 else "")
+    """Join the first ten texts, and say how many more there are."""
+    more = len(texts) - MAX_LISTED
+    return separator.join(texts[:MAX_LISTED]) + (f" and {more} more" if more > 0 else "")
 
 
 class _TextLines(logging.Formatter):
@@ -84,20 +84,20 @@ class _JsonLines(JsonFormatter):
 
 
 class Interrupted(BaseException):
-    """What is being done must end now. No Exception: botocore takes those for a failed try, and tries again."""
+    """The stage must end now. It is not an Exception: botocore would take that for a failed try, and try again."""
 
 
 class TimeIsUp(Interrupted):
-    """The stage has used up its time."""
+    """The stage has reached its time limit."""
 
 
 class Stopped(Interrupted):
-    """A signal asks the stage to stop."""
+    """A signal asked the stage to stop."""
 
 
 @contextmanager
 def time_limit(seconds: float) -> Iterator[None]:
-    """Raise TimeIsUp, wherever the main thread is, if the block is not done in time; Stopped on SIGTERM or Ctrl-C."""
+    """Raise TimeIsUp in the main thread if the block is not done in time, and Stopped on SIGTERM or Ctrl-C."""
 
     def give_up(number: int, frame: FrameType | None) -> None:
         if number == signal.SIGALRM:
@@ -105,7 +105,7 @@ def time_limit(seconds: float) -> Iterator[None]:
         raise Stopped(f"stopped by {signal.Signals(number).name}")
 
     handlers = {number: signal.signal(number, give_up) for number in INTERRUPTIONS}
-    # again each second: where the interpreter was in a finalizer, the first one was lost
+    # repeated each second: Python discards an exception that is raised in a finalizer
     timer = signal.setitimer(signal.ITIMER_REAL, seconds, 1)
     try:
         yield

@@ -22,7 +22,8 @@ from local import stages
 from local.generate_orders import generate_week, to_csv
 from local.s3_server import GRPC_OFFSET, Ports, s3_client, s3_server
 from pipeline.keys import dataset_key
-from pipeline.registry.models import LoadedModel, Registry
+from pipeline.registry.champion import ChampionRegistry
+from pipeline.registry.models import LoadedModel
 from pipeline.registry.object_store import ObjectStore
 from pipeline.serving.predictor import Predictor
 from pipeline.train_model import run as train
@@ -170,7 +171,7 @@ def champion(moto_environment: dict[str, str], trained_objects: dict[str, bytes]
     bucket.client.create_bucket(Bucket=bucket.name)
     for key, body in trained_objects.items():
         bucket.put(key, body)
-    return Registry(bucket.store).load_champion()
+    return ChampionRegistry(bucket.store).load_champion()
 
 
 @pytest.fixture(scope="session")
@@ -245,11 +246,6 @@ def no_credentials_of_this_machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Pa
     monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "none"))
     monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "none"))
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
-
-
-def raise_it(problem: Exception) -> None:
-    """For what is told of each problem, where there must be none."""
-    raise problem
 
 
 def train_week(bucket: Bucket, number: int) -> None:

@@ -84,7 +84,11 @@ def test_a_port_in_use_is_one_clear_line(trained_bucket: Bucket, run_stage: RunS
     ("spoil", "problem"),
     [
         pytest.param(lambda bucket: bucket.delete(CHAMPION_KEY), "no model was ever promoted", id="no champion"),
-        pytest.param(lambda bucket: bucket.put(CHAMPION_KEY, b"{"), "models/champion.json: ", id="broken pointer"),
+        pytest.param(
+            lambda bucket: bucket.put(CHAMPION_KEY, b"{"),
+            "models/champion.json cannot be understood: ",
+            id="broken pointer",
+        ),
         pytest.param(lambda bucket: bucket.delete(manifest_key(VERSION)), "there is no model", id="dangling pointer"),
         pytest.param(lambda bucket: bucket.delete(model_key(VERSION)), "model.joblib is missing", id="missing model"),
         pytest.param(lambda bucket: bucket.put(model_key(VERSION), b""), "0 bytes with sha256", id="empty model"),

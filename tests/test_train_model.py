@@ -18,24 +18,36 @@ from pipeline.errors import (
 )
 from pipeline.keys import CHAMPION_KEY, dataset_key, format_version, manifest_key, model_key
 from pipeline.manifest import Champion, Manifest
-from pipeline.registry.models import Registry
+from pipeline.registry.champion import ChampionRegistry
+from pipeline.registry.models import ModelRegistry
 from pipeline.registry.object_store import ObjectStore
 from pipeline.train_model import main, run
 from pipeline.training.data_contract import HOURS, ORDERS, PRODUCT
-from tests.conftest import FRIDAY, NEXT_FRIDAY, NEXT_SATURDAY, NOW, THRESHOLDS, WEEK, Bucket, RunStage, free_port
+from tests.conftest import (
+    FRIDAY,
+    NEXT_FRIDAY,
+    NEXT_SATURDAY,
+    NOW,
+    THRESHOLDS,
+    WEEK,
+    Bucket,
+    RunStage,
+    free_port,
+    train_week,
+)
 
 VERSION = format_version(NOW)
 NEXT_VERSION = format_version(NEXT_SATURDAY)
 
 
 def champion_of(bucket: Bucket) -> Champion:
-    pointer = Registry(bucket.store).read_champion()
+    pointer = ChampionRegistry(bucket.store).read_champion()
     assert pointer is not None
     return pointer.champion
 
 
 def manifest_of(bucket: Bucket, version: str = VERSION) -> Manifest:
-    return Registry(bucket.store).read_manifest(version)
+    return ModelRegistry(bucket.store).read_manifest(version)
 
 
 def train_next_week(bucket: Bucket, orders: pd.DataFrame) -> None:
@@ -95,7 +107,7 @@ def test_the_champions_error_on_the_new_week_is_kept_as_its_error_in_production(
     assert manifest.champion_version == VERSION
     assert manifest.production_error is not None
     week = generate_week(seed=2)
-    served = Registry(trained_bucket.store).load(VERSION).estimator.predict(week)
+    served = ModelRegistry(trained_bucket.store).load(VERSION).estimator.predict(week)
     assert manifest.production_error.rmse == pytest.approx(np.sqrt(np.mean((served - week[HOURS]) ** 2)))
     assert f"Production error of {VERSION}" in caplog.text
 
@@ -114,9 +126,9 @@ def test_a_rare_product_is_named_and_served(
     rare = pd.DataFrame({HOURS: [9.0], ORDERS: [50], PRODUCT: ["SKU-OF-THE-YEAR"]})
     bucket.put(dataset_key(FRIDAY), to_csv(pd.concat([week, rare])))
     run(bucket.store, THRESHOLDS, NOW, "abc1234")
-    assert "answered by the fit of all products together: SKU-OF-THE-YEAR (off by " in caplog.text
+    assert "Products with too few rows, estimated by the pooled fit: SKU-OF-THE-YEAR (off by " in caplog.text
     assert manifest_of(bucket).products["SKU-OF-THE-YEAR"].pooled
-    assert "SKU-OF-THE-YEAR" in Registry(bucket.store).load_champion().estimator.product_codes_
+    assert "SKU-OF-THE-YEAR" in ChampionRegistry(bucket.store).load_champion().estimator.product_codes_
 
 
 def shuffled(week: pd.DataFrame) -> pd.DataFrame:
@@ -159,7 +171,7 @@ def test_a_rejected_model_is_not_stored_but_why_is(trained_bucket: Bucket, week:
     assert {verdict.gate: verdict.outcome for verdict in manifest.gates}["accuracy"] == "reject"
 
 
-def test_a_champion_of_the_same_week_is_held_to_what_it_promised(trained_bucket: Bucket) -> None:
+def test_a_champion_of_the_same_week_is_compared_by_its_own_holdout_error(trained_bucket: Bucket) -> None:
     run(trained_bucket.store, THRESHOLDS, NOW + timedelta(hours=1), "def5678")
     promised = manifest_of(trained_bucket).hold_out.candidate
     again = manifest_of(trained_bucket, format_version(NOW + timedelta(hours=1)))
@@ -181,10 +193,19 @@ def test_a_champion_that_no_longer_loads_is_replaced_with_a_warning(
     trained_bucket.put(model_key(VERSION), b"damaged")
     train_next_week(trained_bucket, generate_week(seed=2))
     assert champion_of(trained_bucket).version == NEXT_VERSION
-    assert "not compared with a champion: it no longer loads" in caplog.text
+    assert "not compared with a champion: the champion cannot be loaded" in caplog.text
     champion_gate = manifest_of(trained_bucket, NEXT_VERSION).gates[2]
     assert (champion_gate.outcome, champion_gate.gate) == ("warn", "champion")
     assert "damaged or replaced" in champion_gate.reasons[0]
+
+
+def test_a_champion_of_a_newer_manifest_format_is_replaced_with_a_warning(
+    trained_bucket: Bucket, caplog: pytest.LogCaptureFixture
+) -> None:
+    trained_bucket.put(manifest_key(VERSION), b'{"format": 2}')
+    train_week(trained_bucket, 1)
+    assert champion_of(trained_bucket).version == NEXT_VERSION
+    assert f"the champion cannot be loaded: {manifest_key(VERSION)} has manifest format 2" in caplog.text
 
 
 def test_a_champion_whose_manifest_is_damaged_is_replaced_with_a_warning(
@@ -193,7 +214,7 @@ def test_a_champion_whose_manifest_is_damaged_is_replaced_with_a_warning(
     trained_bucket.put(manifest_key(VERSION), b"{")
     train_next_week(trained_bucket, generate_week(seed=2))
     assert champion_of(trained_bucket).version == NEXT_VERSION
-    assert f"it no longer loads: {manifest_key(VERSION)}: " in caplog.text
+    assert f"the champion cannot be loaded: {manifest_key(VERSION)} cannot be understood: " in caplog.text
 
 
 @pytest.mark.parametrize(("rows", "compared"), [(3, False), (35, False), (70, True)])
@@ -231,7 +252,8 @@ def test_a_champion_of_other_products_is_not_compared_with(trained_bucket: Bucke
     train_next_week(trained_bucket, orders.assign(product_code="new-" + orders[PRODUCT]))
     manifest = manifest_of(trained_bucket, NEXT_VERSION)
     assert manifest.gates[2].reasons == [
-        "not compared with a champion: it learnt the products of 0 rows of the hold-out, 10 are needed"
+        "not compared with a champion: only 0 hold-out rows are of products the champion was trained on "
+        "(at least 10 needed)"
     ]
     assert manifest.production_error is None
 
@@ -249,7 +271,7 @@ def test_a_champion_pointer_that_leads_nowhere_is_reported_and_replaced(
     trained_bucket.delete(manifest_key(VERSION))
     train_next_week(trained_bucket, generate_week(seed=2))
     assert (champion_of(trained_bucket).version, champion_of(trained_bucket).previous) == (NEXT_VERSION, VERSION)
-    assert f"it no longer loads: there is no model {VERSION}" in caplog.text
+    assert f"the champion cannot be loaded: there is no model {VERSION}" in caplog.text
 
 
 def test_a_corrected_upload_of_the_champions_week_is_not_compared_with_what_was_fitted_on_it(
@@ -261,8 +283,8 @@ def test_a_corrected_upload_of_the_champions_week_is_not_compared_with_what_was_
     manifest = manifest_of(trained_bucket, NEXT_VERSION)
     assert champion_of(trained_bucket).version == NEXT_VERSION
     assert manifest.gates[2].reasons == [
-        f"not compared with a champion: it was fitted on another upload of this week, {dataset_key(FRIDAY)}, "
-        "and there is no champion before it"
+        "not compared with a champion: the champion was trained on another upload of this week, "
+        f"{dataset_key(FRIDAY)}, and there is no earlier champion"
     ]
     assert (manifest.production_error, manifest.previous_week) == (None, None)
 
@@ -301,8 +323,8 @@ def test_a_champion_before_that_cannot_be_read_is_passed_over(
     train_next_week(trained_bucket, generate_week(seed=2))
     trained_bucket.put(manifest_key(VERSION), b"{}")
     version = train_again(trained_bucket, generate_week(seed=2).head(900))
-    assert f"Not compared with {VERSION}, an earlier champion: {manifest_key(VERSION)}: " in caplog.text
-    assert manifest_of(trained_bucket, version).gates[2].reasons[0].endswith("and there is no champion before it")
+    assert f"Skipped the comparison with {VERSION}, an earlier champion: {manifest_key(VERSION)} " in caplog.text
+    assert manifest_of(trained_bucket, version).gates[2].reasons[0].endswith("and there is no earlier champion")
 
 
 def test_an_error_on_a_week_before_the_champions_is_none_in_production(trained_bucket: Bucket) -> None:
@@ -321,7 +343,7 @@ def test_a_new_product_of_whatever_number_of_orders_keeps_no_week_out(bucket: Bu
     new = pd.DataFrame({HOURS: 60 + 0.01 * orders, ORDERS: orders, PRODUCT: "SKU-NEW"})
     bucket.put(dataset_key(FRIDAY), to_csv(pd.concat([week, new])))
     run(bucket.store, THRESHOLDS, NOW, "abc1234")
-    manifest, estimator = manifest_of(bucket), Registry(bucket.store).load_champion().estimator
+    manifest, estimator = manifest_of(bucket), ChampionRegistry(bucket.store).load_champion().estimator
     assert manifest.products["SKU-NEW"].pooled == (rows < 10)
     assert estimator.pooled_codes_ == list(manifest.pooled_error) == (["SKU-NEW"] if rows < 10 else [])
     assert all(40 < error < 60 for error in manifest.pooled_error.values())
@@ -347,14 +369,14 @@ def test_an_old_dataset_is_not_trained_on_for_ever(trained_bucket: Bucket) -> No
 
 def test_without_a_dataset_nothing_is_trained(bucket: Bucket) -> None:
     bucket.put("datasets/readme.txt", b"")
-    with pytest.raises(NoDataset, match="no dataset under datasets/"):
+    with pytest.raises(NoDataset, match="there is no dataset below datasets/"):
         run(bucket.store, THRESHOLDS, NOW, "abc1234")
 
 
 def test_a_dataset_dated_ahead_is_named_and_ignored(trained_bucket: Bucket, caplog: pytest.LogCaptureFixture) -> None:
     trained_bucket.put(dataset_key(NOW + timedelta(hours=2)), b"not even a CSV")
     run(trained_bucket.store, THRESHOLDS, NOW, "abc1234")
-    assert "Ignored datasets/time_to_dispatch_2026-11-21T10:00:00Z.csv: it is dated more than an hour" in caplog.text
+    assert "Ignored datasets/time_to_dispatch_2026-11-21T10:00:00Z.csv: its date is more than one hour" in caplog.text
 
 
 def test_the_newest_dataset_counts_even_when_it_is_broken(trained_bucket: Bucket) -> None:
@@ -392,7 +414,7 @@ def test_a_training_that_loses_a_race_judges_again_and_promotes(trained_bucket: 
 
 def test_a_training_that_loses_three_races_gives_up_and_says_so(trained_bucket: Bucket) -> None:
     trained_bucket.put(dataset_key(NEXT_FRIDAY), to_csv(generate_week(seed=2)))
-    with pytest.raises(WriteConflict, match="Z is stored, but the champion was replaced 3 times"):
+    with pytest.raises(WriteConflict, match="Z is stored, but other trainings replaced the champion 3 times"):
         run(RacingStore(trained_bucket, winners(trained_bucket, 3)), THRESHOLDS, NEXT_SATURDAY, "def5678")
     assert champion_of(trained_bucket).reason == "race 2"
 
@@ -413,8 +435,11 @@ def test_a_training_that_loses_against_a_better_champion_is_rejected(trained_buc
     with pytest.raises(TrainingRejected, match=f"see rejected/{rejected}/report.html: champion: hold-out RMSE"):
         run(AnotherIsFirst(trained_bucket.client, trained_bucket.name), THRESHOLDS, NEXT_SATURDAY, "def5678")
     assert champion_of(trained_bucket).version == VERSION
-    registry = Registry(trained_bucket.store)
-    assert (list(registry.versions()), list(registry.rejected_versions())) == ([VERSION, NEXT_VERSION], [rejected])
+    registry = ChampionRegistry(trained_bucket.store)
+    assert (list(registry.models.versions()), list(registry.models.rejected_versions())) == (
+        [VERSION, NEXT_VERSION],
+        [rejected],
+    )
 
 
 def test_a_training_that_lost_a_race_is_compared_with_the_champion_that_won(trained_bucket: Bucket) -> None:
@@ -429,7 +454,7 @@ def test_a_training_that_lost_a_race_is_compared_with_the_champion_that_won(trai
     manifest, seen = manifest_of(trained_bucket, champion.version), generate_week(seed=3)
     assert manifest.champion_version == NEXT_VERSION
     assert manifest.production_error is not None
-    served = Registry(trained_bucket.store).load(NEXT_VERSION).estimator.predict(seen)
+    served = ModelRegistry(trained_bucket.store).load(NEXT_VERSION).estimator.predict(seen)
     assert manifest.production_error.rmse == pytest.approx(np.sqrt(np.mean((served - seen[HOURS]) ** 2)))
 
 
@@ -455,7 +480,7 @@ def test_bad_arguments_are_exit_code_2(arguments: list[str]) -> None:
 @pytest.mark.parametrize(
     ("dataset", "problem"),
     [
-        (None, "no dataset under datasets/"),
+        (None, "there is no dataset below datasets/"),
         (b"", "the object is empty"),
         (b"hours_to_dispatch,orders_placed,product_code\n", "0 rows, at least 100 are needed"),
         (b"hours,orders_placed,product_code\n1,2,SKU001\n", "no column hours_to_dispatch"),
@@ -506,17 +531,17 @@ def test_a_week_that_was_rolled_back_is_trained_on_again_and_not_promoted(
     trained_bucket: Bucket, caplog: pytest.LogCaptureFixture
 ) -> None:
     train_next_week(trained_bucket, generate_week(seed=2))
-    Registry(trained_bucket.store).roll_back("the estimates are wrong", "abc1234")
+    ChampionRegistry(trained_bucket.store).roll_back("the estimates are wrong", "abc1234")
     run(trained_bucket.store, THRESHOLDS, NEXT_SATURDAY + timedelta(hours=1), "fedcba9")
     again = format_version(NEXT_SATURDAY + timedelta(hours=1))
     assert champion_of(trained_bucket).version == VERSION
     assert manifest_of(trained_bucket, again).dataset.key == dataset_key(NEXT_FRIDAY)
-    assert f"Not promoted: {NEXT_VERSION}, of the same week, was taken out by hand" in caplog.text
+    assert f"without promoting it: {NEXT_VERSION}, of the same week, was taken out by hand" in caplog.text
 
 
 def test_a_week_that_was_rolled_back_and_mended_is_promoted(trained_bucket: Bucket) -> None:
     train_next_week(trained_bucket, generate_week(seed=2))
-    Registry(trained_bucket.store).roll_back("the estimates are wrong", "abc1234")
+    ChampionRegistry(trained_bucket.store).roll_back("the estimates are wrong", "abc1234")
     trained_bucket.put(dataset_key(NEXT_FRIDAY), to_csv(generate_week(seed=3)))
     run(trained_bucket.store, THRESHOLDS, NEXT_SATURDAY + timedelta(hours=1), "fedcba9")
     assert champion_of(trained_bucket).version == format_version(NEXT_SATURDAY + timedelta(hours=1))

@@ -1,14 +1,14 @@
-"""Look at the models of a bucket, and change which one is served.
+"""List the models of a bucket, and change which one is served.
 
-Every command takes --json. What is refused ends in one line and exit code 1, with nothing changed.
+Every command takes --json. A refused command prints one ERROR line, changes nothing and exits with 1.
 """
 
 import argparse
+import logging
 import os
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from importlib.util import find_spec
 
 from pydantic_core import to_json
 
@@ -22,21 +22,17 @@ from pipeline.errors import (
     WriteConflict,
 )
 from pipeline.manifest import DRIFT_SOURCE, MAJOR_DRIFT, MODERATE_DRIFT, Champion, ColumnDrift, Manifest, Metrics
+from pipeline.registry.champion import ROLL_REPLICAS, ChampionRegistry
 from pipeline.registry.history import ObservedError, summarise_weeks
-from pipeline.registry.models import Registry
 from pipeline.registry.object_store import ObjectStore
 from pipeline.utils import checked_out_commit, printable
 
-ROLL_REPLICAS = "kubectl --namespace time-to-dispatch rollout restart deployment/serve-model"
-
 NO_REASON = "no reason given"
-
-Rows = Sequence[Sequence[str]]
 
 
 @dataclass(frozen=True)
-class Listed:
-    """A version in the list; one whose manifest cannot be read has no figures, and the reason in its place."""
+class ListedVersion:
+    """A version in the list: its figures, or the reason why its manifest cannot be read."""
 
     version: str
     state: str
@@ -48,20 +44,21 @@ class Listed:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command; 0 if it did what it was asked to, 1 if not: then nothing was changed, or the line says so."""
+    """Run one command; return 0 if it succeeded, and 1 if it was refused or failed."""
     args = _parse(arguments)
+    _show_warnings()
     try:
-        args.run(Registry(ObjectStore.connect(args.bucket)), args)
+        args.run(ChampionRegistry(ObjectStore.connect(args.bucket)), args)
         sys.stdout.flush()
-    except BrokenPipeError:  # whoever reads, `head` say, has read enough
+    except BrokenPipeError:  # a reader such as `head` has read enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except KeyboardInterrupt:
-        return _refuse("stopped by Ctrl-C; of promote and rollback, list shows whether they were done")
+        return _refuse('interrupted; run "list" to see whether the champion changed')
     except WriteConflict as error:
-        return _refuse(f"the champion was changed meanwhile, list shows by whom: {error}")
+        return _refuse(f'another writer changed the champion at the same time; run "list" to see it: {error}')
     except PromotionUnknown as error:
-        return _refuse(f"the champion may have been changed or not, list shows it: {error}")
+        return _refuse(f'S3 did not confirm the change; run "list" to see whether the champion changed: {error}')
     except TimeToDispatchError as error:
         return _refuse(str(error))
     return 0
@@ -72,18 +69,32 @@ def _refuse(reason: str) -> int:
     return 1
 
 
-def _list(registry: Registry, args: argparse.Namespace) -> None:
+def _show_warnings() -> None:
+    """Print the registry's and the store's warnings as lines on standard error."""
+
+    class Lines(logging.Formatter):
+        def format(self, record: logging.LogRecord) -> str:
+            return printable(super().format(record))
+
+    handler = logging.StreamHandler()
+    handler.setLevel(logging.WARNING)
+    handler.setFormatter(Lines("%(levelname)s: %(message)s"))
+    logging.basicConfig(handlers=[handler], force=True)
+
+
+def _list(registry: ChampionRegistry, args: argparse.Namespace) -> None:
     try:
         pointer = registry.read_champion()
     except ChampionInvalid as error:
-        _left_out(error)
+        logging.getLogger(__name__).warning("Skipped the champion: %s", error)
         pointer = None
     champion = pointer.champion if pointer else None
-    pointed_at = {champion.version: "champion", champion.previous: "previous"} if champion else {}
+    states = {champion.version: "champion", champion.previous: "previous"} if champion else {}
 
-    stored = {*registry.versions(), *filter(None, pointed_at)}  # a pointer may lead nowhere
-    listed = [_look_up(version, registry.read_manifest, pointed_at.get(version, "stored")) for version in stored]
-    listed += [_look_up(version, registry.read_rejected, "rejected") for version in registry.rejected_versions()]
+    models = registry.models
+    stored = {*models.versions(), *filter(None, states)}  # a pointer may name a version that is missing
+    listed = [_look_up(version, models.read_manifest, states.get(version, "stored")) for version in stored]
+    listed += [_look_up(version, models.read_rejected, "rejected") for version in models.rejected_versions()]
     listed.sort(key=lambda entry: entry.version)
     if args.json:
         _print_json(listed)
@@ -102,21 +113,21 @@ def _list(registry: Registry, args: argparse.Namespace) -> None:
     _print_table(["version", "state", "week that ended", "orders", "hold-out RMSE, h", "R2"], rows)
 
 
-def _look_up(version: str, read: Callable[[str], Manifest], state: str) -> Listed:
+def _look_up(version: str, read: Callable[[str], Manifest], state: str) -> ListedVersion:
     try:
         manifest = read(version)
     except ModelError as error:
-        return Listed(version, state, problem=str(error))
+        return ListedVersion(version, state, problem=str(error))
     metrics = manifest.hold_out.candidate
-    return Listed(version, state, manifest.dataset.key, manifest.dataset.rows, metrics.rmse, metrics.r2)
+    return ListedVersion(version, state, manifest.dataset.key, manifest.dataset.rows, metrics.rmse, metrics.r2)
 
 
-def _show(registry: Registry, args: argparse.Namespace) -> None:
+def _show(registry: ChampionRegistry, args: argparse.Namespace) -> None:
     try:
-        manifest = registry.read_manifest(args.version)
+        manifest = registry.models.read_manifest(args.version)
     except ModelNotFound as not_stored:
         try:
-            manifest = registry.read_rejected(args.version)
+            manifest = registry.models.read_rejected(args.version)
         except ModelNotFound:
             raise not_stored from None
     if args.json:
@@ -130,11 +141,11 @@ def _describe(manifest: Manifest) -> Iterator[tuple[str, str]]:
     yield "git commit", manifest.git_commit
     yield "dataset", f"{manifest.dataset.key}, {manifest.dataset.rows:,} orders, sha256 {manifest.dataset.sha256}"
     yield "model", f"sha256 {manifest.model.sha256}" if manifest.model else "none: it was rejected"
-    yield "chosen", f"{manifest.chosen}, among {', '.join(manifest.candidates)}"
+    yield "chosen", f"{manifest.chosen}, out of {', '.join(manifest.candidates)}"
     yield "hold-out", f"{_errors(manifest.hold_out.candidate)}; per-product mean {_errors(manifest.hold_out.baseline)}"
     if manifest.champion_version:
         yield "champion then", manifest.champion_version
-        yield "its error on these orders", _errors(manifest.production_error)
+        yield "its error on this week", _errors(manifest.production_error)
     if manifest.previous_week:
         yield "week before", manifest.previous_week.dataset
         for column, drift in manifest.previous_week.drift.items():
@@ -159,45 +170,45 @@ def _pooled(manifest: Manifest, code: str) -> str:
     return ", pooled" if off is None else f", pooled: off by {off:.3f} h"
 
 
-def _promote(registry: Registry, args: argparse.Namespace) -> None:
-    _tell(registry.promote_version(args.version, args.reason, _git_commit()), args)
+def _promote(registry: ChampionRegistry, args: argparse.Namespace) -> None:
+    _confirm(registry.promote_version(args.version, args.reason, _git_commit()), args)
 
 
-def _rollback(registry: Registry, args: argparse.Namespace) -> None:
-    _tell(registry.roll_back(args.reason, _git_commit()), args)
+def _rollback(registry: ChampionRegistry, args: argparse.Namespace) -> None:
+    _confirm(registry.roll_back(args.reason, _git_commit()), args)
 
 
-def _tell(champion: Champion, args: argparse.Namespace) -> None:
+def _confirm(champion: Champion, args: argparse.Namespace) -> None:
     if args.json:
         _print_json({"champion": champion, "next": ROLL_REPLICAS})
         return
-    print(f"{champion.version} is the champion now, instead of {champion.previous or 'none'} ({champion.reason}).")
-    print(f"The replicas serve it after: {ROLL_REPLICAS}")
+    print(f"{champion.version} is now the champion, instead of {champion.previous or 'none'} ({champion.reason}).")
+    print(f"To make the replicas load it, run: {ROLL_REPLICAS}")
 
 
-def _history(registry: Registry, args: argparse.Namespace) -> None:
-    trained = summarise_weeks(registry.trainings(_left_out))
-    champions = registry.champions(_left_out)
+def _history(registry: ChampionRegistry, args: argparse.Namespace) -> None:
+    trained = summarise_weeks(registry.models.trainings())
+    champions = registry.champions()
     if args.json:
         thresholds = {"moderate": MODERATE_DRIFT, "major": MAJOR_DRIFT, "source": DRIFT_SOURCE}
         _print_json({"weeks": trained, "champions": champions, "drift_thresholds": thresholds})
         return
     _print_table(
-        ["week that ended", "version", "verdict", "promised RMSE, h", "seen in production, h", "drift"],
+        ["week that ended", "version", "verdict", "hold-out RMSE, h", "RMSE in production, h", "drift"],
         [
             [
                 _week(week.dataset),
                 week.version,
                 "accepted" if week.accepted else "rejected",
                 _figure(week.holdout_rmse, ".3f"),
-                "; ".join(_describe_seen(seen) for seen in week.seen),
+                "; ".join(_describe_observed(observed) for observed in week.observed),
                 _describe_drift(week.drift),
             ]
             for week in trained
         ],
     )
-    scale = f"{MODERATE_DRIFT} is moderate, {MAJOR_DRIFT} is major ({DRIFT_SOURCE})"
-    print(f"Drift is the population stability index against the week before: {scale}, what chance reaches is stable.")
+    scale = f"moderate from {MODERATE_DRIFT}, major from {MAJOR_DRIFT} ({DRIFT_SOURCE})"
+    print(f"Drift: population stability index against the week before; {scale}; stable if chance explains it.")
     _print_table(
         ["champion since", "version", "instead of", "why", "commit"],
         [
@@ -213,8 +224,9 @@ def _history(registry: Registry, args: argparse.Namespace) -> None:
     )
 
 
-def _describe_seen(seen: ObservedError) -> str:
-    return f"{seen.rmse:.3f} (promised {_figure(seen.holdout_rmse, '.3f') or 'nothing'}) by {seen.version}"
+def _describe_observed(observed: ObservedError) -> str:
+    holdout = _figure(observed.holdout_rmse, ".3f") or "unknown"
+    return f"{observed.rmse:.3f} by {observed.version} (hold-out {holdout})"
 
 
 def _describe_drift(drift: Mapping[str, ColumnDrift] | None) -> str:
@@ -223,12 +235,8 @@ def _describe_drift(drift: Mapping[str, ColumnDrift] | None) -> str:
     return "; ".join(f"{column} {found.psi:.3f} {found.verdict}" for column, found in drift.items())
 
 
-def _left_out(problem: TimeToDispatchError) -> None:
-    print(f"WARNING: left out: {printable(str(problem))}", file=sys.stderr)
-
-
 def _week(dataset: str | None) -> str:
-    """The moment in a dataset's key, which is what tells weeks apart."""
+    """Return the moment in a dataset's key."""
     parsed = keys.parse_dataset_key(dataset) if dataset else None
     return parsed.timestamp.isoformat() if parsed else dataset or ""
 
@@ -237,30 +245,19 @@ def _errors(metrics: Metrics | None) -> str:
     return f"RMSE {metrics.rmse:.3f} h, MAE {metrics.mae:.3f} h, R2 {metrics.r2:.3f}" if metrics else "not measured"
 
 
-def _figure(figure: float | None, spelling: str) -> str:
-    return "" if figure is None else format(figure, spelling)
+def _figure(figure: float | None, form: str) -> str:
+    return "" if figure is None else format(figure, form)
 
 
-def _print_table(header: Sequence[str], rows: Rows) -> None:
-    """A table in a terminal; elsewhere a line a row, its cells separated by tabs and never cut.
-
-    The stages' image has no rich, so its terminals get the lines too: scikit-learn imports rich wherever it is
-    installed, which is 0.4 s and 2 MB for every replica.
-    """
-    if not sys.stdout.isatty() or find_spec("rich") is None:
-        for row in [header, *rows]:
-            print(*(printable(" ".join(cell.split())) for cell in row), sep="\t")
-        return
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
-
-    table = Table()
-    for name in header:
-        table.add_column(name, overflow="fold", no_wrap=name == "version")  # to be copied into the next command
-    for row in rows:
-        table.add_row(*(Text(printable(cell)) for cell in row))
-    Console().print(table)
+def _print_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """Print aligned columns in a terminal; elsewhere lines whose cells are separated by tabs."""
+    table = [[printable(" ".join(cell.split())) for cell in row] for row in [header, *rows]]
+    if sys.stdout.isatty():
+        widths = [max(map(len, column)) for column in zip(*table, strict=True)]
+        table = [[cell.ljust(width) for cell, width in zip(row, widths, strict=True)] for row in table]
+    separator = "  " if sys.stdout.isatty() else "\t"
+    for row in table:
+        print(separator.join(row).rstrip(" "))
 
 
 def _print_json(content: object) -> None:
@@ -268,28 +265,28 @@ def _print_json(content: object) -> None:
 
 
 def _git_commit() -> str:
-    """What Bodywork says in a pod, or git in a clone."""
+    """Return the commit that Bodywork names in a pod, or git in a clone."""
     return os.environ.get("GIT_COMMIT_HASH") or checked_out_commit()
 
 
 def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m pipeline.registry", description=__doc__, allow_abbrev=False)
-    parser.add_argument("bucket", metavar="BUCKET", help="where models/ lies")
+    parser.add_argument("bucket", metavar="BUCKET", help="S3 bucket with models/")
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
-    for name, run, what in (
-        ("list", _list, "every version: served, stored, or rejected"),
-        ("show", _show, "what is known of a version"),
+    for name, run, description in (
+        ("list", _list, "list every version: champion, previous, stored or rejected"),
+        ("show", _show, "show everything that is known about a version"),
         ("promote", _promote, "make a stored version the champion"),
         ("rollback", _rollback, "make the previous champion the champion again"),
-        ("history", _history, "errors promised and seen week by week, and every champion there was"),
+        ("history", _history, "show errors and drift week by week, and every champion"),
     ):
-        command = commands.add_parser(name, help=what, description=what, allow_abbrev=False)
+        command = commands.add_parser(name, help=description, description=description, allow_abbrev=False)
         command.set_defaults(run=run)
-        command.add_argument("--json", action="store_true", help="for machines")
+        command.add_argument("--json", action="store_true", help="print JSON")
         if name in ("show", "promote"):
-            command.add_argument("version", metavar="VERSION", help="like time_to_dispatch_2026-11-20T23:31:07Z")
+            command.add_argument("version", metavar="VERSION", help="e.g. time_to_dispatch_2026-11-20T23:31:07Z")
         if name in ("promote", "rollback"):
-            command.add_argument("--reason", type=_one_line, default=NO_REASON, help="why, for the history")
+            command.add_argument("--reason", type=_one_line, default=NO_REASON, help="why, kept in the history")
     return parser.parse_args(arguments)
 
 

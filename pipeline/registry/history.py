@@ -1,4 +1,4 @@
-"""Week by week: the error that a model promised on its hold-out, and the one that was seen in production."""
+"""The history of a bucket's models, week by week: the error on the hold-out, and the error measured in production."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -8,7 +8,7 @@ from pipeline.manifest import ColumnDrift, Manifest
 
 @dataclass(frozen=True)
 class ObservedError:
-    """A champion's RMSE, in hours, on the orders of a week after its own, and what it had promised."""
+    """A champion's RMSE on the orders of a week in production, and the RMSE that it had on its hold-out, in hours."""
 
     version: str
     holdout_rmse: float | None
@@ -17,9 +17,9 @@ class ObservedError:
 
 @dataclass(frozen=True)
 class WeekSummary:
-    """All trainings on one dataset: what the last of them promised, and what was seen of the champions of that week.
+    """All trainings on one dataset: the last one's hold-out error, and the error of each champion during that week.
 
-    The drift is since the week before; None where there was none that could be read.
+    `drift` is None if the week before was missing or unreadable.
     """
 
     dataset: str
@@ -27,28 +27,28 @@ class WeekSummary:
     trainings: int
     accepted: bool
     holdout_rmse: float
-    seen: list[ObservedError]
+    observed: list[ObservedError]
     drift: dict[str, ColumnDrift] | None
 
 
 def summarise_weeks(manifests: Iterable[Manifest]) -> list[WeekSummary]:
-    """Put trainings, in the order of their time, together by the bytes that they were made on."""
+    """Group trainings by the bytes of their dataset; both the argument and the result are ordered by time."""
     by_dataset: dict[tuple[str, str], list[Manifest]] = {}
     for manifest in manifests:
         by_dataset.setdefault((manifest.dataset.key, manifest.dataset.sha256), []).append(manifest)
-    return [_summarize(trainings) for trainings in by_dataset.values()]
+    return [_summarise(trainings) for trainings in by_dataset.values()]
 
 
-def _summarize(trainings: list[Manifest]) -> WeekSummary:
+def _summarise(trainings: list[Manifest]) -> WeekSummary:
     last = trainings[-1]
-    seen = {
-        one.champion_version: ObservedError(
-            one.champion_version,
-            holdout_rmse=one.holdout_error.rmse if one.holdout_error else None,
-            rmse=one.production_error.rmse,
+    observed = {
+        manifest.champion_version: ObservedError(
+            manifest.champion_version,
+            holdout_rmse=manifest.holdout_error.rmse if manifest.holdout_error else None,
+            rmse=manifest.production_error.rmse,
         )
-        for one in trainings
-        if one.champion_version and one.production_error
+        for manifest in trainings
+        if manifest.champion_version and manifest.production_error
     }
     return WeekSummary(
         last.dataset.key,
@@ -56,6 +56,6 @@ def _summarize(trainings: list[Manifest]) -> WeekSummary:
         trainings=len(trainings),
         accepted=last.model is not None,
         holdout_rmse=last.hold_out.candidate.rmse,
-        seen=list(seen.values()),
+        observed=list(observed.values()),
         drift=last.previous_week.drift if last.previous_week else None,
     )

@@ -200,5 +200,5 @@ def _candidate_rows(manifest: Manifest) -> Iterator[tuple[str, float, float]]:
 
 def _history_plot(history: Sequence[WeekSummary]) -> Markup:
     return plots.history_plot(
-        [week.holdout_rmse for week in history], [week.seen[0].rmse if week.seen else None for week in history]
+        [week.holdout_rmse for week in history], [week.observed[0].rmse if week.observed else None for week in history]
     )

@@ -127,7 +127,8 @@ def compare(
     if both.sum() < MIN_HOLDOUT_ROWS:
         return Comparison(
             production_error=seen,
-            not_compared=f"it learnt the products of {both.sum()} rows of the hold-out, {MIN_HOLDOUT_ROWS} are needed",
+            not_compared=f"only {both.sum()} hold-out rows are of products the champion was trained on "
+            f"(at least {MIN_HOLDOUT_ROWS} needed)",
         )
     rows = challenger.hold_out[both]
     return Comparison(
@@ -146,7 +147,9 @@ def compare_by_holdout(challenger: Challenger, champion: Manifest) -> Comparison
     """
     stored = champion.hold_out
     if (stored.rows, stored.share, stored.seed) != (len(challenger.hold_out), HOLD_OUT, challenger.seed):
-        return Comparison(not_compared="it was fitted on the rows of this hold-out, and promised nothing about them")
+        return Comparison(
+            not_compared="the champion was trained on this hold-out, and its own hold-out was another one"
+        )
     return Comparison(
         rows=stored.rows,
         challenger=challenger.metrics,

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from pipeline.estimator import Floats
-from pipeline.manifest import GateName, GateVerdict, Metrics, Outcome
+from pipeline.manifest import GateVerdict, Metrics, Outcome
 from pipeline.training.evaluation import Curve
 
 CHAMPION_TOLERANCE = 1.05  # x the champion's RMSE: what weeks of 1,000 rows stay within with nothing learnt or lost; of
@@ -49,7 +49,7 @@ def champion_gate(candidate: Metrics | None, champion: Metrics | None, not_compa
     return _verdict("champion", "pass", None, figures)
 
 
-def behaviour_gate(curves: Sequence[Curve], gate: GateName = "behaviour") -> GateVerdict:
+def behaviour_gate(curves: Sequence[Curve], gate: str = "behaviour") -> GateVerdict:
     """Is every estimate on every product's curve one that can be shown to a customer?"""
     reasons = [reason for curve in curves for reason in _misbehaviour(curve)]
     finite = [curve for curve in curves if np.isfinite(curve.hours).all()]
@@ -100,5 +100,5 @@ def freshness_gate(age_days: float, max_age_days: float) -> GateVerdict:
     return _verdict("freshness", "pass", None, figures)
 
 
-def _verdict(gate: GateName, outcome: Outcome, reason: str | None, figures: dict[str, float]) -> GateVerdict:
+def _verdict(gate: str, outcome: Outcome, reason: str | None, figures: dict[str, float]) -> GateVerdict:
     return GateVerdict(gate=gate, outcome=outcome, reasons=[reason] if reason else [], figures=figures)

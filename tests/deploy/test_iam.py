@@ -15,7 +15,8 @@ from botocore.exceptions import BotoCoreError
 from local.generate_orders import generate_week, to_csv
 from pipeline.errors import ObjectNotFound, StoreRefused
 from pipeline.keys import dataset_key, format_version, manifest_key, parse_dataset_key, rejected_manifest_key
-from pipeline.registry.models import Registry
+from pipeline.registry.champion import ChampionRegistry
+from pipeline.registry.models import ModelRegistry
 from pipeline.train_model import run
 from tests.conftest import FRIDAY, NEXT_FRIDAY, NEXT_SATURDAY, NOW, THRESHOLDS, Bucket, free_port
 
@@ -73,7 +74,7 @@ def test_the_three_roles_together_get_a_model_served(roles: dict[str, Bucket], w
         roles["train-model"].store.get("models/champion.json")
     roles["data-engineering"].put(dataset_key(FRIDAY), week_csv)
     run(roles["train-model"].store, THRESHOLDS, NOW, "abc1234")
-    assert Registry(roles["serve-model"].store).load_champion().manifest.dataset.key == dataset_key(FRIDAY)
+    assert ChampionRegistry(roles["serve-model"].store).load_champion().manifest.dataset.key == dataset_key(FRIDAY)
 
 
 def test_whoever_is_on_call_rolls_back(roles: dict[str, Bucket], trained_objects: dict[str, bytes]) -> None:
@@ -81,7 +82,7 @@ def test_whoever_is_on_call_rolls_back(roles: dict[str, Bucket], trained_objects
         roles["everything"].put(key, body)
     roles["data-engineering"].put(dataset_key(NEXT_FRIDAY), to_csv(generate_week(seed=2)))
     run(roles["train-model"].store, THRESHOLDS, NEXT_SATURDAY, "abc1234")
-    moved = Registry(roles["on-call"].store).roll_back("by hand", "abc1234")
+    moved = ChampionRegistry(roles["on-call"].store).roll_back("by hand", "abc1234")
     assert (moved.version, moved.previous) == (format_version(NOW), format_version(NEXT_SATURDAY))
 
 
@@ -95,7 +96,7 @@ def test_the_weekly_run_sees_which_weeks_were_trained_on(
     assert dataset is not None
     store = roles["weekly-run"].store
     etag = store.get(dataset.key).etag
-    assert Registry(store).rejected_on(dataset, etag, lambda problem: None) == [version]
+    assert ModelRegistry(store).rejected_on(dataset, etag) == [version]
 
 
 @pytest.mark.parametrize(

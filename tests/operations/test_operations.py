@@ -25,7 +25,7 @@ from operations.cluster import (
 from operations.service import Replica
 from pipeline.errors import StoreUnreachable
 from pipeline.keys import CHAMPION_KEY
-from pipeline.registry.__main__ import ROLL_REPLICAS
+from pipeline.registry.champion import ROLL_REPLICAS
 from pipeline.registry.object_store import ObjectStore
 from tests.conftest import Bucket
 

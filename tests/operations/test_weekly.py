@@ -19,7 +19,7 @@ from operations.cluster import ROOT, Project, read_project
 from operations.weekly import why_not
 from pipeline.errors import TrainingRejected
 from pipeline.keys import CHAMPION_KEY, DatasetKey, dataset_key, format_version, parse_dataset_key
-from pipeline.registry.models import Registry
+from pipeline.registry.champion import ChampionRegistry
 from pipeline.train_model import run
 from tests.conftest import FRIDAY, NEXT_FRIDAY, NEXT_SATURDAY, NOW, THRESHOLDS, Bucket
 
@@ -55,7 +55,7 @@ def test_a_week_whose_model_was_stored_and_not_promoted_waits(trained_bucket: Bu
 def test_a_week_whose_model_was_rolled_back_does_not_wait(trained_bucket: Bucket) -> None:
     trained_bucket.put(dataset_key(NEXT_FRIDAY), to_csv(generate_week(seed=2)))
     run(trained_bucket.store, THRESHOLDS, NEXT_SATURDAY, "abc1234")
-    Registry(trained_bucket.store).roll_back("wrong", "abc1234")
+    ChampionRegistry(trained_bucket.store).roll_back("wrong", "abc1234")
     reason = why_not(trained_bucket.store, dataset(dataset_key(NEXT_FRIDAY)), lambda: {VERSION})
     taken_out = format_version(NEXT_SATURDAY)
     assert reason == f"{dataset_key(NEXT_FRIDAY)} was trained on, and {taken_out} was taken out by hand"

@@ -14,10 +14,10 @@ from local import stages
 from local.generate_orders import generate_week, to_csv
 from pipeline.errors import TrainingRejected
 from pipeline.keys import CHAMPION_KEY, HISTORY, dataset_key, manifest_key, model_key
-from pipeline.registry.__main__ import ROLL_REPLICAS, main
-from pipeline.registry.models import Registry
+from pipeline.registry.__main__ import main
+from pipeline.registry.champion import ROLL_REPLICAS, ChampionRegistry
 from pipeline.train_model import run as train
-from tests.conftest import FRIDAY, NOW, THRESHOLDS, WEEK, Bucket, raise_it, train_week
+from tests.conftest import FRIDAY, NOW, THRESHOLDS, WEEK, Bucket, train_week
 
 FIRST, SECOND, THIRD = (f"time_to_dispatch_2026-{day}T08:00:00Z" for day in ("11-21", "11-28", "12-05"))
 
@@ -109,11 +109,11 @@ def test_promote_makes_a_champion_where_the_pointer_was_lost(two_weeks: Bucket) 
     ("command", "complaint"),
     [
         (["promote", "time_to_dispatch_2020-01-01T00:00:00Z"], "there is no model time_to_dispatch_2020-01-01"),
-        (["promote", "../../x"], "'../../x' is no version"),
-        (["promote", ""], "'' is no version"),
-        (["promote", SECOND], "is the champion already"),
+        (["promote", "../../x"], "invalid version '../../x'"),
+        (["promote", ""], "invalid version ''"),
+        (["promote", SECOND], "is already the champion"),
         (["show", "time_to_dispatch_2020-01-01T00:00:00Z"], "there is no model time_to_dispatch_2020-01-01"),
-        (["show", "champion"], "'champion' is no version"),
+        (["show", "champion"], "invalid version 'champion'"),
     ],
 )
 def test_a_wrong_version_is_one_line_and_changes_nothing(
@@ -125,9 +125,9 @@ def test_a_wrong_version_is_one_line_and_changes_nothing(
 def test_a_registry_of_one_has_nothing_to_go_back_to(two_weeks: Bucket, capsys: pytest.CaptureFixture[str]) -> None:
     for key in two_weeks.keys(f"models/{SECOND}/"):
         two_weeks.delete(key)
-    first = Registry(two_weeks.store).champions(raise_it)[0]
+    first = ChampionRegistry(two_weeks.store).champions()[0]
     two_weeks.put(CHAMPION_KEY, first.model_dump_json().encode())
-    complaint = f"there is no model to go back to: none was the champion before {FIRST}"
+    complaint = f"there is no model to go back to: {FIRST} is the only one that was champion"
     assert_refused(two_weeks, capsys, ["rollback"], complaint)
 
 
@@ -152,7 +152,7 @@ def test_a_damaged_champion_pointer_is_told_and_all_that_can_be_read_is_shown(
     for command, expected in (("list", SECOND), ("history", FIRST)):
         assert main([two_weeks.name, command]) == 0
         output = capsys.readouterr()
-        assert output.err.startswith(f"WARNING: left out: {CHAMPION_KEY}: ")
+        assert output.err.startswith(f"WARNING: Skipped the champion: {CHAMPION_KEY} cannot be understood: ")
         assert expected in output.out
     assert_refused(two_weeks, capsys, ["rollback"], CHAMPION_KEY)
     assert_refused(two_weeks, capsys, ["promote", FIRST], CHAMPION_KEY)
@@ -197,10 +197,12 @@ def test_of_two_rollbacks_at_once_one_is_done_and_the_other_told(seaweedfs_bucke
     with ThreadPoolExecutor() as pool:
         done = list(pool.map(roll_back, ["the first of two", "the second of two"]))
     swaps = [process for process in done if process.returncode == 0]
-    champions = Registry(seaweedfs_bucket.store).champions(raise_it)
+    champions = ChampionRegistry(seaweedfs_bucket.store).champions()
     # whoever came late either lost the swap and was told, or read the other's pointer and rolled that one back
     assert len(champions) == 2 + len(swaps)
-    assert all("ERROR: the champion was changed meanwhile" in one.stderr for one in done if one not in swaps)
+    assert all(
+        "ERROR: another writer changed the champion at the same time" in one.stderr for one in done if one not in swaps
+    )
     assert champions[-1].version == (FIRST if len(swaps) == 1 else SECOND)
 
 
@@ -215,7 +217,7 @@ def test_list_names_every_version_its_week_and_its_error(two_weeks: Bucket, caps
     assert 0.6 < float(second[4]) < 0.9  # the noise of a generated week is 0.75 h
 
 
-def test_in_a_terminal_the_list_is_a_table(two_weeks: Bucket) -> None:
+def test_the_columns_of_a_list_are_aligned_in_a_terminal(two_weeks: Bucket) -> None:
     ours, theirs = pty.openpty()
     command = [sys.executable, "-m", "pipeline.registry", two_weeks.name, "list"]
     environment = {**os.environ, "TERM": "xterm", "COLUMNS": "200"}
@@ -223,8 +225,10 @@ def test_in_a_terminal_the_list_is_a_table(two_weeks: Bucket) -> None:
     os.close(theirs)
     table = os.read(ours, 100_000).decode()
     os.close(ours)
-    assert table.startswith("┏━")
-    assert f"│ {SECOND} │ champion │" in table
+    header, *rows = table.splitlines()
+    assert header.startswith("version ")
+    assert [row.index("2026-11-2", len(SECOND)) for row in rows] == [header.index("week that ended")] * 2
+    assert rows[-1].startswith(f"{SECOND}  champion  ")
 
 
 def test_show_says_where_a_version_came_from(two_weeks: Bucket, capsys: pytest.CaptureFixture[str]) -> None:
@@ -283,7 +287,7 @@ def test_a_target_of_other_libraries_is_named_even_where_the_champion_is_lost(
 ) -> None:
     made_by_other_libraries(two_weeks, FIRST)
     two_weeks.delete(manifest_key(SECOND))
-    assert_refused(two_weeks, capsys, ["rollback"], f"{model_key(FIRST)}: made with numpy 1.26.4 (here ")
+    assert_refused(two_weeks, capsys, ["rollback"], f"{model_key(FIRST)} was made with numpy 1.26.4 (here ")
 
 
 def test_history_gives_each_columns_drift_with_the_thresholds_and_their_source(
@@ -300,10 +304,10 @@ def test_history_gives_each_columns_drift_with_the_thresholds_and_their_source(
     psi = manifest["previous_week"]["drift"]["hours_to_dispatch"]["psi"]
     assert f"hours_to_dispatch {psi:.3f} stable; orders_placed " in output
     assert "\tno week before\n" in output
-    assert "0.1 is moderate, 0.25 is major (Siddiqi, Credit Risk Scorecards, 2006)" in output
+    assert "moderate from 0.1, major from 0.25 (Siddiqi, Credit Risk Scorecards, 2006)" in output
 
 
-def test_history_shows_the_error_promised_and_the_error_seen_a_week_later(
+def test_history_shows_the_holdout_error_and_the_error_in_production_a_week_later(
     two_weeks: Bucket, capsys: pytest.CaptureFixture[str]
 ) -> None:
     first, second = (json.loads(two_weeks.get(manifest_key(version))) for version in (FIRST, SECOND))
@@ -314,21 +318,21 @@ def test_history_shows_the_error_promised_and_the_error_seen_a_week_later(
         first["hold_out"]["candidate"]["rmse"],
         second["hold_out"]["candidate"]["rmse"],
     ]
-    promised = first["hold_out"]["candidate"]["rmse"]
-    seen = {"version": FIRST, "holdout_rmse": promised, "rmse": second["production_error"]["rmse"]}
-    assert [week["seen"] for week in history["weeks"]] == [[], [seen]]
+    holdout = first["hold_out"]["candidate"]["rmse"]
+    observed = {"version": FIRST, "holdout_rmse": holdout, "rmse": second["production_error"]["rmse"]}
+    assert [week["observed"] for week in history["weeks"]] == [[], [observed]]
     assert main([two_weeks.name, "history"]) == 0
-    assert f"\t{seen['rmse']:.3f} (promised {promised:.3f}) by {FIRST}\t" in capsys.readouterr().out
+    assert f"\t{observed['rmse']:.3f} by {FIRST} (hold-out {holdout:.3f})\t" in capsys.readouterr().out
 
 
 def test_a_pointer_that_was_kept_but_not_replaced_counts_once(two_weeks: Bucket) -> None:
-    pointer = Registry(two_weeks.store).read_champion()
+    pointer = ChampionRegistry(two_weeks.store).read_champion()
     assert pointer is not None
     body = two_weeks.get(CHAMPION_KEY)
     main([two_weeks.name, "rollback"])
     two_weeks.put(CHAMPION_KEY, body)  # as if the rollback had died before its swap
     assert len(two_weeks.keys(HISTORY)) == 2
-    assert [one.version for one in Registry(two_weeks.store).champions(raise_it)] == [FIRST, SECOND]
+    assert [one.version for one in ChampionRegistry(two_weeks.store).champions()] == [FIRST, SECOND]
 
 
 def test_an_s3_that_cannot_be_reached_is_one_line(
@@ -375,4 +379,4 @@ def test_history_has_a_week_once_however_often_it_was_trained_on(
         (dataset_key(FRIDAY + 2 * WEEK), 2, False),
         (dataset_key(FRIDAY + 2 * WEEK), 1, True),
     ]
-    assert [[seen["version"] for seen in week["seen"]] for week in weeks] == [[], [FIRST], [SECOND], [SECOND]]
+    assert [[seen["version"] for seen in week["observed"]] for week in weeks] == [[], [FIRST], [SECOND], [SECOND]]

@@ -37,7 +37,7 @@ def test_what_was_written_is_read(any_bucket: Bucket) -> None:
 
 
 def test_a_missing_object_is_not_found(any_bucket: Bucket) -> None:
-    with pytest.raises(ObjectNotFound, match="reading s3://bucket-.*/models/none: there is no such object"):
+    with pytest.raises(ObjectNotFound, match="reading s3://bucket-.*/models/none: the object does not exist"):
         any_bucket.store.get("models/none")
 
 
@@ -51,7 +51,7 @@ def test_a_listing_goes_on_over_its_pages_and_stays_below_its_prefix(seaweedfs_b
 
 def test_a_new_object_is_not_written_over_an_old_one(any_bucket: Bucket) -> None:
     any_bucket.store.put_new("key", b"first", TEXT)
-    with pytest.raises(WriteConflict, match="writing s3://bucket-.*/key: another writer was faster"):
+    with pytest.raises(WriteConflict, match="writing s3://bucket-.*/key: another writer changed it first"):
         any_bucket.store.put_new("key", b"second", TEXT)
     assert any_bucket.get("key") == b"first"
 
@@ -69,7 +69,7 @@ def test_an_object_is_replaced_only_as_it_was_read(any_bucket: Bucket) -> None:
     any_bucket.put("key", b"as it was read")
     etag = any_bucket.store.get("key").etag
     any_bucket.put("key", b"changed meanwhile")
-    with pytest.raises(WriteConflict, match="replacing s3://bucket-.*/key: another writer was faster"):
+    with pytest.raises(WriteConflict, match="replacing s3://bucket-.*/key: another writer changed it first"):
         any_bucket.store.replace("key", b"mine", TEXT, etag)
     assert any_bucket.get("key") == b"changed meanwhile"
 
@@ -167,7 +167,7 @@ class NoS3(http.server.BaseHTTPRequestHandler):
 
 @pytest.mark.parametrize(
     ("status", "problem"),
-    [(200, "the answer has no ETag, so it is not of an S3"), (403, "HTTP status 403"), (404, "HTTP status 404")],
+    [(200, "the answer has no ETag, so the endpoint is not an S3"), (403, "HTTP status 403"), (404, "HTTP status 404")],
 )
 def test_an_answer_that_is_not_of_an_s3_is_one_clear_line(
     status: int, problem: str, moto_environment: dict[str, str], monkeypatch: pytest.MonkeyPatch

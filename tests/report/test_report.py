@@ -12,7 +12,8 @@ import pytest
 from local.generate_orders import PRODUCTS, Product, generate_week, to_csv
 from pipeline.errors import TrainingRejected
 from pipeline.keys import dataset_key, format_version, model_key, rejected_report_key, report_key
-from pipeline.registry.models import Registry
+from pipeline.registry.champion import ChampionRegistry
+from pipeline.registry.models import ModelRegistry
 from pipeline.report.render import CURVES
 from pipeline.train_model import run
 from pipeline.training.data_contract import HOURS, ORDERS, PRODUCT
@@ -84,7 +85,7 @@ def page_of(bucket: Bucket, version: str) -> Page:
 def test_the_report_says_at_the_top_which_week_how_many_orders_which_error_and_the_verdict(
     reports: Bucket, week: pd.DataFrame
 ) -> None:
-    manifest = Registry(reports.store).read_manifest(VERSION)
+    manifest = ModelRegistry(reports.store).read_manifest(VERSION)
     page = page_of(reports, VERSION)
     top = page.text[: page.text.index("What follows")]
     assert "Friday 20 November 2026, 23:00 UTC Accepted" in top
@@ -95,7 +96,7 @@ def test_the_report_says_at_the_top_which_week_how_many_orders_which_error_and_t
 
 def test_the_report_compares_with_the_model_in_production(reports: Bucket) -> None:
     page = page_of(reports, NEXT_VERSION)
-    manifest = Registry(reports.store).read_manifest(NEXT_VERSION)
+    manifest = ModelRegistry(reports.store).read_manifest(NEXT_VERSION)
     assert manifest.production_error is not None
     ours, theirs = manifest.hold_out.candidate_where_champion_knows, manifest.hold_out.champion
     assert ours is not None
@@ -185,12 +186,12 @@ def test_a_rejected_training_has_a_report_with_the_reason_and_the_error_line_nam
 
 def test_the_report_shows_the_history_of_promises_and_champions(reports: Bucket) -> None:
     page = page_of(reports, NEXT_VERSION)
-    first, second = (Registry(reports.store).read_manifest(version) for version in (VERSION, NEXT_VERSION))
+    first, second = (ModelRegistry(reports.store).read_manifest(version) for version in (VERSION, NEXT_VERSION))
     assert second.production_error is not None
-    promised, seen = first.hold_out.candidate.rmse, second.production_error.rmse
+    holdout, observed = first.hold_out.candidate.rmse, second.production_error.rmse
     own = second.hold_out.candidate.rmse
-    assert f"accepted {own:.3f} {seen:.3f}, promised {promised:.3f} {VERSION} hours_to_dispatch" in page.text
-    assert f"accepted {promised:.3f} no week before {VERSION}" in page.text
+    assert f"accepted {own:.3f} {observed:.3f} (hold-out {holdout:.3f}) {VERSION} hours_to_dispatch" in page.text
+    assert f"accepted {holdout:.3f} no week before {VERSION}" in page.text
     assert f"trained on {dataset_key(FRIDAY)} abc1234" in page.text[page.text.index("Champions before") :]
 
 
@@ -201,7 +202,7 @@ def test_a_broken_manifest_or_record_is_left_out_of_the_history(
     trained_bucket.put("models/history/2026-11-14T08:00:00Z-0.json", b"{}")
     page = train_next_week(trained_bucket, next_week)
     assert "2026-11-14T08" not in page.text
-    assert caplog.text.count("Left out of the report's history: models/") == 2
+    assert caplog.text.count("Skipped the training ") == caplog.text.count("Skipped an earlier champion: ") == 1
 
 
 def test_a_report_survives_a_week_with_one_product(trained_bucket: Bucket) -> None:
@@ -222,13 +223,13 @@ def test_a_report_survives_500_products_and_draws_those_with_the_most_orders(tra
 def test_a_report_survives_a_champion_that_no_longer_loads(trained_bucket: Bucket, next_week: pd.DataFrame) -> None:
     trained_bucket.put(model_key(VERSION), b"no pickle")
     page = train_next_week(trained_bucket, next_week)
-    assert "not compared with a champion: it no longer loads" in page.text
+    assert "not compared with a champion: the champion cannot be loaded" in page.text
     assert "stroke: var(--old)" not in plots_of(trained_bucket.get(report_key(NEXT_VERSION)))[0]
 
 
 def test_a_report_survives_a_champion_that_knows_none_of_the_products(trained_bucket: Bucket) -> None:
     page = train_next_week(trained_bucket, generate_week(seed=2, products=[Product("SKU-OF-THE-WEEK", 2.0, 0.05)]))
-    assert "it learnt the products of 0 rows of the hold-out" in page.text
+    assert "only 0 hold-out rows are of products the champion was trained on" in page.text
 
 
 def test_a_report_survives_a_week_before_that_cannot_be_read(
@@ -237,13 +238,13 @@ def test_a_report_survives_a_week_before_that_cannot_be_read(
     trained_bucket.put(dataset_key(FRIDAY), b"cut off")
     page = train_next_week(trained_bucket, next_week)
     assert "There is no week before this one that can be read." in page.text
-    assert "Not compared with the week before: datasets/" in caplog.text
+    assert "Skipped the comparison with the week before: datasets/" in caplog.text
 
 
 def test_a_report_names_the_products_with_too_few_rows(trained_bucket: Bucket, week: pd.DataFrame) -> None:
     rare = pd.DataFrame({HOURS: [50.0, 60.0, 70.0], ORDERS: [10, 20, 30], PRODUCT: "SKU-RARE"})
     page = train_next_week(trained_bucket, pd.concat([week, rare]))
-    off = Registry(trained_bucket.store).read_manifest(NEXT_VERSION).pooled_error["SKU-RARE"]
+    off = ModelRegistry(trained_bucket.store).read_manifest(NEXT_VERSION).pooled_error["SKU-RARE"]
     assert f"Too few orders to learn from: SKU-RARE (off by {off:.1f} h). These are estimated by one line" in page.text
 
 
@@ -265,14 +266,14 @@ def test_a_report_draws_the_product_that_a_gate_names_however_few_its_orders(tra
 
 def test_a_report_of_a_week_that_was_taken_out_says_that_it_stays_out(trained_bucket: Bucket) -> None:
     train_next_week(trained_bucket, generate_week(seed=2))
-    Registry(trained_bucket.store).roll_back("the estimates are wrong", "abc1234")
+    ChampionRegistry(trained_bucket.store).roll_back("the estimates are wrong", "abc1234")
     run(trained_bucket.store, THRESHOLDS, NOW + WEEK + timedelta(hours=1), "def5678")
     page = page_of(trained_bucket, format_version(NOW + WEEK + timedelta(hours=1)))
     assert f"stays out of production: {NEXT_VERSION}, of this very week, was taken out by hand" in page.text
 
 
 def test_a_report_gives_each_candidates_mean_error_and_spread(reports: Bucket) -> None:
-    folds = Registry(reports.store).read_manifest(VERSION).candidates["line_per_product"].rmse_folds
+    folds = ModelRegistry(reports.store).read_manifest(VERSION).candidates["line_per_product"].rmse_folds
     mean, spread = np.mean(folds), np.std(folds, ddof=1)
     assert f"line per product {mean:.3f} {spread:.3f} boosted trees" in page_of(reports, VERSION).text
 

@@ -26,7 +26,7 @@ from pipeline import serve_model, train_model
 from pipeline.errors import PromotionUnknown, StoreUnreachable
 from pipeline.keys import dataset_key
 from pipeline.registry import object_store
-from pipeline.registry.models import Registry
+from pipeline.registry.champion import ChampionRegistry
 from pipeline.registry.object_store import ObjectStore
 from pipeline.train_model import run as train
 from tests.conftest import FRIDAY, NEXT_FRIDAY, NEXT_SATURDAY, THRESHOLDS, Bucket, RunStage
@@ -79,7 +79,7 @@ def calls_of_training(bucket: Bucket, monkeypatch: pytest.MonkeyPatch) -> int:
 
 def expect_a_whole_champion(bucket: Bucket, new: str = NEXT_WEEK) -> str:
     """Whatever happened: what is served is complete, and the old model or one of the new week. Its dataset."""
-    model = Registry(bucket.store).load_champion()
+    model = ChampionRegistry(bucket.store).load_champion()
     assert model.manifest.dataset.key in (dataset_key(FRIDAY), new)
     return model.manifest.dataset.key
 
@@ -135,10 +135,10 @@ def test_a_model_is_loaded_past_any_fault_at_any_call(
     new_bucket: NewBucket, fault: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     bucket = new_bucket()
-    served = Registry(bucket.store).load_champion().manifest
+    served = ChampionRegistry(bucket.store).load_champion().manifest
     for call in range(CALLS_OF_SERVING):
         with fault_proxy(bucket.environment["AWS_ENDPOINT_URL"], fault, call, call) as proxy:
-            assert Registry(through(proxy.address, bucket, 2, monkeypatch)).load_champion().manifest == served
+            assert ChampionRegistry(through(proxy.address, bucket, 2, monkeypatch)).load_champion().manifest == served
             retried = fault != "late"
             assert proxy.calls == CALLS_OF_SERVING + retried
 
