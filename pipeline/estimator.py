@@ -1,4 +1,4 @@
-"""The estimator that is persisted: product codes and orders placed in, hours to dispatch out.
+"""The estimator in every stored model: product codes and orders placed in, hours to dispatch out.
 
 Pickles hold these classes by their import path, so this module must stay importable as `pipeline.estimator`.
 It needs numpy and scikit-learn only: `serve_model` runs without pandas.
@@ -17,14 +17,14 @@ if TYPE_CHECKING:
 
 Floats = NDArray[np.float64]
 
-MIN_PRODUCT_ROWS = 10  # a product with fewer gets the pooled fit
+MIN_PRODUCT_ROWS = 10  # a product with fewer rows is pooled
 
 
 class LinePerProduct(RegressorMixin, BaseEstimator):
     """A straight line of hours over orders placed for each product, which never falls.
 
-    The slope is held at zero or above (non-negative least squares): more orders never make an order faster, and
-    noise alone must not say otherwise for a product whose hours do not depend on the orders.
+    The slope is zero or above (non-negative least squares): more orders never make an order faster, and noise must not
+    suggest it for a product whose hours do not depend on the orders.
     """
 
     def fit(self, X: Floats, y: Floats) -> Self:  # noqa: N803 - scikit-learn's names
@@ -40,7 +40,7 @@ class LinePerProduct(RegressorMixin, BaseEstimator):
         return self
 
     def predict(self, X: Floats) -> Floats:  # noqa: N803 - scikit-learn's names
-        """Hours to dispatch of shape (n_rows,); NaN for a product index that was not fitted."""
+        """Return hours to dispatch of shape (n_rows,); NaN for a product index that was not fitted."""
         products = X[:, 0].astype(np.intp)
         hours: Floats = self.intercepts_[products] + self.slopes_[products] * X[:, 1]
         return hours
@@ -57,19 +57,18 @@ class TimeToDispatchRegressor(RegressorMixin, BaseEstimator):
     Attributes
     ----------
     product_codes_ : list of str
-        The codes seen in fit, sorted; a product's place in it is its index.
+        The product codes in fit, sorted; a product's position is its index.
     pooled_codes_ : list of str
-        Those that get one line through the rows of all products together, since their own rows are so few that they
-        say less about the product than the whole week does.
+        The rare products: they share one line through the rows of all products.
     """
 
     def __init__(self, regressor: BaseEstimator) -> None:
         self.regressor = regressor
 
     def fit(self, X: "pd.DataFrame", y: Floats, pooled: Collection[str] | None = None) -> Self:  # noqa: N803
-        """Learn the product codes, then fit the regressor and, where a product is pooled, the line of all products.
+        """Fit the regressor to the frequent products, and one line through all rows for the pooled ones.
 
-        `pooled` are the codes to pool; without them, those with fewer than MIN_PRODUCT_ROWS rows. A fit to a part of
+        `pooled` names the pooled products; by default, those with fewer than MIN_PRODUCT_ROWS rows. A fit to a part of
         a week passes the codes that are rare in the whole week: both fits then pool the same products.
         """
         codes = X["product_code"].astype("category").cat.remove_unused_categories()
@@ -90,7 +89,7 @@ class TimeToDispatchRegressor(RegressorMixin, BaseEstimator):
         return self
 
     def predict(self, X: "pd.DataFrame") -> Floats:  # noqa: N803 - scikit-learn's names
-        """Hours to dispatch, never below zero; a ValueError names product codes that were not seen in fit."""
+        """Return hours to dispatch, zero or above; a ValueError names product codes that were not in fit."""
         codes = X["product_code"].astype("category").cat.remove_unused_categories()
         index = {code: place for place, code in enumerate(self.product_codes_)}
         unknown = [code for code in codes.cat.categories if code not in index]
@@ -100,9 +99,9 @@ class TimeToDispatchRegressor(RegressorMixin, BaseEstimator):
         return self.predict_encoded(np.column_stack([places[codes.cat.codes], X["orders_placed"]]))
 
     def predict_encoded(self, X: Floats) -> Floats:  # noqa: N803 - scikit-learn's names
-        """Hours to dispatch for an array of shape (n_rows, 2): the product's place in product_codes_, orders placed.
+        """Return hours to dispatch for an array of shape (n_rows, 2): product index, orders placed.
 
-        An order cannot be dispatched before it is placed: what a fit puts below zero hours is zero.
+        An order cannot be dispatched before it is placed, so estimates below zero become zero.
         """
         pooled = self.pooled_[X[:, 0].astype(np.intp)]
         if not len(X):
@@ -117,5 +116,5 @@ class TimeToDispatchRegressor(RegressorMixin, BaseEstimator):
 
 
 def rising_line() -> LinearRegression:
-    """A least-squares line whose slope is zero or above, unfitted."""
+    """Return an unfitted least-squares line whose slope is zero or above."""
     return LinearRegression(positive=True)

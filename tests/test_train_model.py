@@ -236,7 +236,7 @@ def test_a_week_of_nearly_nothing_but_rare_products_is_one_clear_line(
 ) -> None:
     codes = ["SKU001"] * common + [f"order-{number}" for number in range(120 - common)]
     bucket.put(dataset_key(FRIDAY), to_csv(week.head(120).assign(product_code=codes)))
-    with pytest.raises(DatasetInvalid, match=r"^\d orders can be held out to judge a model by, 10 are needed"):
+    with pytest.raises(DatasetInvalid, match=r"^only \d orders can be held out \(at least 10 needed\)"):
         run(bucket.store, THRESHOLDS, NOW, "abc1234")
     assert bucket.keys("models/") == []
 

@@ -1,7 +1,6 @@
-"""The report's plots, as SVG in a page: colours are the page's variables, so that they follow its dark mode.
+"""The report's plots, as SVG whose colours are variables of the page, so that they follow its dark mode.
 
-No text that comes from the data is drawn: product codes stand beside a plot, in HTML, where they are escaped. Every
-array may be as long as it likes, no more than a sample of its points is drawn.
+No text from the data is drawn: product codes appear in HTML, where they are escaped. Long arrays are sampled.
 """
 
 import io
@@ -43,7 +42,7 @@ STYLE: "dict[RcKeyType, Any]" = {
 
 
 def curve_plot(orders: Floats, hours: Floats, at: Floats, new: Floats, old: Floats | None) -> Markup:
-    """A product's orders, and the hours that the new model and the champion say `at` so many orders placed."""
+    """Plot a product's orders, and the curves of the new model and of the champion."""
 
     def draw(axes: Axes) -> None:
         drawn = _thinned(len(orders))
@@ -57,7 +56,7 @@ def curve_plot(orders: Floats, hours: Floats, at: Floats, new: Floats, old: Floa
 
 
 def actual_plot(actual: Floats, predicted: Floats) -> Markup:
-    """Predicted against actual hours; on the diagonal, they agree."""
+    """Plot predicted against actual hours; on the diagonal, they agree."""
 
     def draw(axes: Axes) -> None:
         drawn = _thinned(len(actual))
@@ -70,7 +69,7 @@ def actual_plot(actual: Floats, predicted: Floats) -> Markup:
 
 
 def residual_plot(actual: Floats, predicted: Floats) -> Markup:
-    """Predicted minus actual hours, over the predicted ones."""
+    """Plot predicted minus actual hours over predicted hours."""
 
     def draw(axes: Axes) -> None:
         drawn = _thinned(len(actual))
@@ -82,7 +81,7 @@ def residual_plot(actual: Floats, predicted: Floats) -> Markup:
 
 
 def spread_plot(actual: Floats, predicted: Floats) -> Markup:
-    """How often the estimates are off by so many hours."""
+    """Plot the distribution of the errors."""
 
     def draw(axes: Axes) -> None:
         axes.hist(np.round(predicted - actual, 6), bins=30, color=NEW)  # 30 bins need numbers that can be told apart
@@ -93,7 +92,7 @@ def spread_plot(actual: Floats, predicted: Floats) -> Markup:
 
 
 def weeks_plot(now: Floats, before: Floats | None, what: str) -> Markup:
-    """The distribution of a column this week, and in the week before if there is one."""
+    """Plot the distribution of a column in this week, and in the week before if there is one."""
 
     def draw(axes: Axes) -> None:
         both = now if before is None else np.concatenate([now, before])
@@ -108,7 +107,7 @@ def weeks_plot(now: Floats, before: Floats | None, what: str) -> Markup:
 
 
 def candidates_plot(folds: Mapping[str, Sequence[float]]) -> Markup:
-    """Each candidate's RMSE on every fold, their mean, and one standard error about it."""
+    """Plot each candidate's RMSE on every fold, the mean, and one standard error around it."""
 
     def draw(axes: Axes) -> None:
         for place, errors in enumerate(folds.values()):
@@ -121,24 +120,24 @@ def candidates_plot(folds: Mapping[str, Sequence[float]]) -> Markup:
     return _draw(draw, "Cross-validated error of each candidate", left=0.3)
 
 
-def history_plot(promised: Sequence[float], seen: Sequence[float | None]) -> Markup:
-    """Week after week: the RMSE that its model promised, and the one seen of the model that was in production."""
+def history_plot(holdout: Sequence[float], seen: Sequence[float | None]) -> Markup:
+    """Plot, week by week, the RMSE on the hold-out and the RMSE of the model in production."""
 
     def draw(axes: Axes) -> None:
-        weeks = np.arange(1 - len(promised), 1)
-        highest = max(*promised, *(one for one in seen if one is not None))
-        axes.plot(weeks, promised, color=NEW, marker="o", markersize=3)
+        weeks = np.arange(1 - len(holdout), 1)
+        highest = max(*holdout, *(one for one in seen if one is not None))
+        axes.plot(weeks, holdout, color=NEW, marker="o", markersize=3)
         axes.plot(weeks, [np.nan if one is None else one for one in seen], color=OLD, marker="s", markersize=3)
         axes.set(xlabel="weeks ago", ylabel="RMSE, h", ylim=(0, 1.15 * highest))
         axes.set_xticks(np.unique(np.linspace(weeks[0], 0, min(len(weeks), 7)).astype(int)))
 
-    return _draw(draw, "Error promised and error seen")
+    return _draw(draw, "Error on the hold-out and in production")
 
 
 def _draw(draw: Callable[[Axes], None], label: str, left: float = 0.16) -> Markup:
-    """An SVG element; each of the colours above becomes a variable of the page.
+    """Return an SVG element in which each of the colours above is a variable of the page.
 
-    Margins are fixed, `left` is the share of the width: a layout that is computed takes as long again as the drawing.
+    `left` is a share of the width. The margins are fixed: computing a layout takes as long as drawing the plot.
     """
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(4, 2.7))

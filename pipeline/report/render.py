@@ -1,7 +1,7 @@
 """The training report: one HTML file that says why a model was let in, or was not.
 
 At the top what a product manager asks, below what a data scientist asks. Everything in it comes from the manifest and
-the evidence; nothing is decided here.
+the context; nothing is decided here.
 """
 
 from collections.abc import Iterator, Sequence
@@ -24,19 +24,19 @@ from pipeline.training.evaluation import sample
 from pipeline.training.gates import CHAMPION_TOLERANCE
 
 TEMPLATE = "report.html.jinja"
-CURVES = 24  # products whose curve is drawn, those with the most orders: 500 would be 20 s and 5 MB
-TABLE_ROWS = 12  # products shown at once in a table; the others unfold
+MAX_CURVES = 24  # 500 curves would take 20 s and 5 MB
+TABLE_ROWS = 12  # products in a table; the others unfold
 CURVE_POINTS = 60
-SAMPLE_ROWS = 50_000  # of the orders, for the plots and the champion's error by product
+SAMPLE_ROWS = 50_000  # orders in the plots and in the champion's error by product
 
 
 @dataclass(frozen=True)
 class ReportContext:
-    """What the report shows beside the manifest.
+    """What the report shows besides the manifest.
 
-    `predicted` are the hours, of shape (n_hold_out,), by the model that was fitted without the hold-out; `model` is the
-    one fitted on all orders. `earlier` are the trainings before this one and `champions` the champions so far, both in
-    the order of their time. `taken_out` is the champion of this very week that somebody took out by hand, if one did.
+    `predicted` has shape (n_hold_out,) and comes from the model fitted without the hold-out; `model` was fitted
+    on all orders. `earlier` (trainings) and `champions` are ordered by time. `taken_out` is the champion of the same
+    dataset that was taken out by hand, if any.
     """
 
     orders: pd.DataFrame
@@ -52,7 +52,7 @@ class ReportContext:
 
 @dataclass(frozen=True)
 class ProductRow:
-    """A product in the report's tables: its orders now and a week ago, and how far estimates are off, in hours."""
+    """A product in the report's table: its orders in this week and the week before, and its errors in hours."""
 
     code: str
     rows: int
@@ -63,8 +63,8 @@ class ProductRow:
     champion_mae: float | None
 
 
-def render_report(manifest: Manifest, evidence: ReportContext) -> bytes:
-    """The report as a self-contained HTML file: no script, and no request to anywhere."""
+def render_report(manifest: Manifest, context: ReportContext) -> bytes:
+    """Render the report as one HTML file without scripts or external files."""
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent),
         autoescape=True,
@@ -73,21 +73,21 @@ def render_report(manifest: Manifest, evidence: ReportContext) -> bytes:
         lstrip_blocks=True,
     )
     environment.filters |= {"hours": _hours, "week": _week}
-    orders = sample(evidence.orders, SAMPLE_ROWS, manifest.hold_out.seed)
-    actual = evidence.hold_out[HOURS].to_numpy()
-    history = summarise_weeks([*evidence.earlier, manifest])
+    orders = sample(context.orders, SAMPLE_ROWS, manifest.hold_out.seed)
+    actual = context.hold_out[HOURS].to_numpy()
+    history = summarise_weeks([*context.earlier, manifest])
     page = environment.get_template(TEMPLATE).render(
         manifest=manifest,
         accepted=manifest.model is not None,
         comparison=_compare(manifest),
-        products=_product_rows(manifest, evidence),
+        products=_product_rows(manifest, context),
         pooled=[f"{code} (off by {_hours(off)})" for code, off in manifest.pooled_error.items()],
         table_rows=TABLE_ROWS,
-        curves=list(_curves(manifest, evidence)),
-        actual_plot=plots.actual_plot(actual, evidence.predicted),
-        residual_plot=plots.residual_plot(actual, evidence.predicted),
-        spread_plot=plots.spread_plot(actual, evidence.predicted),
-        week_plots=[_weeks_plot(orders, evidence.previous, *column) for column in _COLUMNS],
+        curves=list(_curves(manifest, context)),
+        actual_plot=plots.actual_plot(actual, context.predicted),
+        residual_plot=plots.residual_plot(actual, context.predicted),
+        spread_plot=plots.spread_plot(actual, context.predicted),
+        week_plots=[_weeks_plot(orders, context.previous, *column) for column in _COLUMNS],
         moderate=MODERATE_DRIFT,
         major=MAJOR_DRIFT,
         source=DRIFT_SOURCE,
@@ -95,8 +95,8 @@ def render_report(manifest: Manifest, evidence: ReportContext) -> bytes:
         candidates_plot=_candidates_plot(manifest),
         history=history[::-1],
         history_plot=_history_plot(history) if len(history) > 1 else None,
-        champions=evidence.champions[::-1],
-        taken_out=evidence.taken_out,
+        champions=context.champions[::-1],
+        taken_out=context.taken_out,
         tolerance=CHAMPION_TOLERANCE,
     )
     return page.encode()
@@ -106,7 +106,7 @@ _COLUMNS = ((HOURS, "hours to dispatch"), (ORDERS, "orders placed that day"))
 
 
 def _hours(hours: float) -> str:
-    """Hours as one says them: a short time in minutes too."""
+    """Format hours for people; a short time also in minutes."""
     return f"{hours:.2f} h ({hours * 60:.0f} minutes)" if hours < 2 else f"{hours:,.1f} h"
 
 
@@ -116,7 +116,7 @@ def _week(dataset: str) -> str:
 
 
 def _compare(manifest: Manifest) -> str | None:
-    """How the new model does against the one in production, in words; None where they were not compared."""
+    """Say how the new model compares with the one in production; None if they were not compared."""
     ours, theirs = manifest.hold_out.candidate_where_champion_knows, manifest.hold_out.champion
     if ours is None or theirs is None:
         return None
@@ -125,18 +125,20 @@ def _compare(manifest: Manifest) -> str | None:
     return "better than" if ours.rmse * CHAMPION_TOLERANCE < theirs.rmse else "as good as"
 
 
-def _product_rows(manifest: Manifest, evidence: ReportContext) -> list[ProductRow]:
-    """Every product of this week or the one before, those with the most orders first."""
-    counts_before = evidence.previous.rows_by_product if evidence.previous else {}
-    errors = evidence.predicted - evidence.hold_out[HOURS].to_numpy()
-    mae, bias = (_means_by_product(evidence.hold_out, figures) for figures in (np.abs(errors), errors))
-    theirs = _champion_errors(manifest, evidence) if manifest.production_error else {}  # else it was fitted on these
+def _product_rows(manifest: Manifest, context: ReportContext) -> list[ProductRow]:
+    """Return every product of this week or the week before, those with the most orders first."""
+    counts_before = context.previous.rows_by_product if context.previous else {}
+    errors = context.predicted - context.hold_out[HOURS].to_numpy()
+    mae, bias = (_means_by_product(context.hold_out, figures) for figures in (np.abs(errors), errors))
+    theirs = (
+        _champion_errors(manifest, context) if manifest.production_error else {}
+    )  # otherwise it was trained on these orders
     codes = [*manifest.products, *(code for code in counts_before if code not in manifest.products)]
     rows = [
         ProductRow(
             code,
             rows=manifest.products[code].rows if code in manifest.products else 0,
-            rows_before=counts_before.get(code, 0) if evidence.previous else None,
+            rows_before=counts_before.get(code, 0) if context.previous else None,
             pooled=code in manifest.products and manifest.products[code].pooled,
             mae=mae.get(code),
             bias=bias.get(code),
@@ -147,12 +149,12 @@ def _product_rows(manifest: Manifest, evidence: ReportContext) -> list[ProductRo
     return sorted(rows, key=lambda row: (-row.rows, row.code))
 
 
-def _champion_errors(manifest: Manifest, evidence: ReportContext) -> dict[str, float]:
-    if evidence.champion is None:
+def _champion_errors(manifest: Manifest, context: ReportContext) -> dict[str, float]:
+    if context.champion is None:
         return {}
-    drawn = sample(evidence.hold_out, SAMPLE_ROWS, manifest.hold_out.seed)
-    known = drawn[drawn[PRODUCT].isin(evidence.champion.product_codes_)]
-    return _means_by_product(known, np.abs(evidence.champion.predict(known) - known[HOURS].to_numpy()))
+    drawn = sample(context.hold_out, SAMPLE_ROWS, manifest.hold_out.seed)
+    known = drawn[drawn[PRODUCT].isin(context.champion.product_codes_)]
+    return _means_by_product(known, np.abs(context.champion.predict(known) - known[HOURS].to_numpy()))
 
 
 def _means_by_product(orders: pd.DataFrame, figures: Floats) -> dict[str, float]:
@@ -160,16 +162,16 @@ def _means_by_product(orders: pd.DataFrame, figures: Floats) -> dict[str, float]
     return {str(code): float(mean) for code, mean in means.items()}
 
 
-def _curves(manifest: Manifest, evidence: ReportContext) -> Iterator[tuple[str, bool, Markup]]:
-    """The products that a gate names, then those with the most orders: code, whether the champion knows it, plot."""
+def _curves(manifest: Manifest, context: ReportContext) -> Iterator[tuple[str, bool, Markup]]:
+    """Yield code, whether the champion knows it, and plot: products that a gate names first, then by orders."""
     reasons = [reason for verdict in manifest.gates for reason in verdict.reasons]
     named = {code for code in manifest.products if any(reason.startswith(f"{code}: ") for reason in reasons)}
     first = sorted(manifest.products.items(), key=lambda item: (item[0] not in named, -item[1].rows))
-    for code, seen in first[:CURVES]:
-        mine = evidence.orders[(evidence.orders[PRODUCT] == code).to_numpy()]
+    for code, seen in first[:MAX_CURVES]:
+        mine = context.orders[(context.orders[PRODUCT] == code).to_numpy()]
         at = np.linspace(0, seen.orders_max, CURVE_POINTS)
-        old = _estimates(evidence.champion, code, at) if evidence.champion else None
-        new = _estimates(evidence.model, code, at)
+        old = _estimates(context.champion, code, at) if context.champion else None
+        new = _estimates(context.model, code, at)
         assert new is not None
         yield code, old is not None, plots.curve_plot(mine[ORDERS].to_numpy(), mine[HOURS].to_numpy(), at, new, old)
 
@@ -192,7 +194,7 @@ def _candidates_plot(manifest: Manifest) -> Markup:
 
 
 def _candidate_rows(manifest: Manifest) -> Iterator[tuple[str, float, float]]:
-    """Each candidate that could be fitted, with the mean and the standard deviation of its RMSE over the folds."""
+    """Yield each fitted candidate with the mean and the standard deviation of its RMSE over the folds."""
     for name, score in manifest.candidates.items():
         if score.failure is None:
             yield name, float(np.mean(score.rmse_folds)), float(np.std(score.rmse_folds, ddof=1))

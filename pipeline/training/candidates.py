@@ -1,6 +1,6 @@
-"""What may be fitted to a week of orders, and how the choice among it is made.
+"""The models that are tried on a week of orders, and how one of them is chosen.
 
-To add a candidate, add a line to `candidates()`, before those that are more complex than it.
+To add a candidate, add a line to `candidates()`, ahead of the more complex ones.
 """
 
 import warnings
@@ -22,7 +22,7 @@ from pipeline.training.data_contract import HOURS, PRODUCT
 from pipeline.training.evaluation import sample, strata
 
 FOLDS = 5
-SAMPLE_ROWS = 100_000  # the choice is made on no more rows than this: more do not change it, only its time
+SAMPLE_ROWS = 100_000  # enough to choose by: more rows take longer and choose the same
 
 
 @dataclass(frozen=True)
@@ -34,11 +34,10 @@ class Choice:
 
 
 def candidates(seed: int) -> dict[str, TimeToDispatchRegressor]:
-    """Every candidate, unfitted, from the simplest to the most complex.
+    """Return every candidate, unfitted, from the simplest to the most complex.
 
-    None may fall as the orders placed rise: the behaviour gate would refuse it for the first step that noise makes it
-    take downwards. The boosted trees are held to it by `monotonic_cst` (product, orders), and take the product for a
-    category, of which they can tell 255 apart.
+    No candidate can fall as the orders placed rise; otherwise noise would make the behaviour gate reject it. In the
+    boosted trees, `monotonic_cst` (product, orders) ensures it. They accept at most 255 products, as categories.
     """
     return {
         name: TimeToDispatchRegressor(regressor)
@@ -58,14 +57,13 @@ def candidates(seed: int) -> dict[str, TimeToDispatchRegressor]:
 
 
 def choose(among: Mapping[str, TimeToDispatchRegressor], orders: pd.DataFrame, seed: int) -> Choice:
-    """Choose among candidates, in the order from simple to complex, by cross-validation stratified by product.
+    """Choose one of the candidates, which are ordered from simple to complex, by stratified cross-validation.
 
-    The choice is the simplest candidate whose mean RMSE is within one standard error of the best one's (Breiman et
-    al., Classification and Regression Trees, 1984): folds are noisy, and the simpler model is easier to trust and
-    extrapolates better. A candidate that fails or does not converge is left out, with its reason. No product is pooled
-    here: `orders` are those of products that are learnt.
+    The simplest candidate wins whose mean RMSE is within one standard error of the best one's (Breiman et al.,
+    Classification and Regression Trees, 1984): folds are noisy, and a simpler model extrapolates better. A candidate
+    that fails or does not converge is left out, with its reason. `orders` has no rare products.
 
-    Raises CandidatesFailed when none is left.
+    Raises CandidatesFailed if every candidate fails.
     """
     rows = sample(orders, SAMPLE_ROWS, seed)
     with threadpool_limits(1):  # 100,000 rows: 4 s with one thread, 38 s with two beside busy neighbours
@@ -73,16 +71,16 @@ def choose(among: Mapping[str, TimeToDispatchRegressor], orders: pd.DataFrame, s
 
 
 def decide(scores: Mapping[str, CandidateScore]) -> Choice:
-    """The choice by scores that are there; CandidatesFailed when every candidate failed."""
+    """Choose by scores; CandidatesFailed if every candidate failed."""
     fitted = {name: score for name, score in scores.items() if score.failure is None}
     if not fitted:
         reasons = "; ".join(f"{name}: {score.failure}" for name, score in scores.items())
-        raise CandidatesFailed(f"no candidate could be fitted: {reasons}")
+        raise CandidatesFailed(f"every candidate failed to fit: {reasons}")
     return Choice(_simplest_within_one_standard_error(fitted), dict(scores))
 
 
 def failed(error: Exception) -> CandidateScore:
-    """The score of a candidate that could not be fitted."""
+    """Return the score of a candidate that failed to fit."""
     return CandidateScore(rmse_folds=[], failure=f"{type(error).__name__}: {error}")
 
 
@@ -95,7 +93,7 @@ def _score(candidate: TimeToDispatchRegressor, orders: pd.DataFrame, seed: int) 
                 _fold_rmse(candidate, orders.iloc[fit_rows], orders.iloc[test_rows])
                 for fit_rows, test_rows in folds.split(orders, strata(orders))
             ]
-    except Exception as error:  # noqa: B902 - whatever one candidate raises, the others are still asked
+    except Exception as error:  # noqa: B902 - whatever one candidate raises, the others are still tried
         return failed(error)
     return CandidateScore(rmse_folds=errors)
 

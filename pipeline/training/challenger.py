@@ -1,4 +1,4 @@
-"""From a week of orders to a fitted model with its figures, and from those to the gates' verdicts. No S3, no clock."""
+"""The challenger: fitted to a week of orders, measured on the hold-out, compared with the champion, and judged."""
 
 from dataclasses import dataclass
 
@@ -20,16 +20,16 @@ from pipeline.training.evaluation import (
     profile,
     sample,
     split,
-    too_rare,
+    rare_products,
     without,
 )
 
-MIN_HOLDOUT_ROWS = 10  # of the hold-out, to judge a model or to compare two on: fewer say nothing about an error
+MIN_HOLDOUT_ROWS = 10  # to judge a model or to compare two: the error on fewer rows means nothing
 
 
 @dataclass(frozen=True)
 class Thresholds:
-    """What the gates ask for: R2 on the hold-out, and the age of the newest dataset in days."""
+    """The adjustable limits of the gates: R2 on the hold-out, and the age of the newest dataset in days."""
 
     reject_below: float
     warn_below: float
@@ -38,7 +38,7 @@ class Thresholds:
 
 @dataclass(frozen=True)
 class Challenger:
-    """The chosen candidate: fitted without the hold-out, how it did there, and refitted on all rows to be served."""
+    """The chosen candidate: fitted without the hold-out and measured on it, and refitted on all rows to be served."""
 
     seed: int
     choice: Choice
@@ -54,10 +54,9 @@ class Challenger:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Challenger and champion on the hold-out rows whose products both learnt, or why they were not compared.
+    """Challenger and champion on the hold-out rows of products that both know, or why they were not compared.
 
-    `production_error` is the champion's on the rows of the week that it knows, or on a sample of them: its first week
-    in production.
+    `production_error` is the champion's error on a sample of this week's orders of products that it knows.
     """
 
     rows: int = 0
@@ -69,12 +68,10 @@ class Comparison:
 
 
 def train_challenger(orders: pd.DataFrame, seed: int) -> Challenger:
-    """Choose a candidate on the rows to fit on, fit it to them, and touch the hold-out once.
+    """Choose a candidate without the hold-out, measure it once on the hold-out, and refit it on all rows.
 
-    DatasetInvalid if too few rows can be held out.
-
-    A usual week on one core: OpenMP's threads spin while they wait for each other, and beside a busy neighbour on the
-    same cores a fit of 0.1 s took a minute (seen). A large one keeps all cores busy instead.
+    Raises DatasetInvalid if too few rows can be held out. A usual week is fitted on one core: OpenMP's threads spin
+    while they wait for each other, and a fit of 0.1 s took a minute beside a busy process. A large week uses all cores.
     """
     with threadpool_limits(1 if len(orders) <= SAMPLE_ROWS else None):
         return _train_challenger(orders, seed)
@@ -84,10 +81,10 @@ def _train_challenger(orders: pd.DataFrame, seed: int) -> Challenger:
     fit_rows, hold_out = split(orders, seed)
     if len(hold_out) < MIN_HOLDOUT_ROWS:
         raise DatasetInvalid(
-            f"{len(hold_out)} orders can be held out to judge a model by, {MIN_HOLDOUT_ROWS} are needed: most of the "
-            f"{orders[PRODUCT].nunique()} products have fewer than {MIN_PRODUCT_ROWS} rows"
+            f"only {len(hold_out)} orders can be held out (at least {MIN_HOLDOUT_ROWS} needed): most of the "
+            f"{orders[PRODUCT].nunique()} products have fewer than {MIN_PRODUCT_ROWS} rows; check {PRODUCT}"
         )
-    rare = too_rare(orders)
+    rare = rare_products(orders)
     choice = choose(candidates(seed), without(fit_rows, rare), seed)
     while True:
         try:
@@ -95,7 +92,7 @@ def _train_challenger(orders: pd.DataFrame, seed: int) -> Challenger:
                 candidates(seed)[choice.chosen].fit(rows, rows[HOURS].to_numpy(), pooled=rare)
                 for rows in (fit_rows, orders)
             )
-        except Exception as error:  # noqa: B902 - more rows than a fold may have more products than it can tell apart
+        except Exception as error:  # noqa: B902 - all rows may have more products than the boosted trees accept
             choice = decide({**choice.scores, choice.chosen: failed(error)})
         else:
             break
@@ -118,15 +115,17 @@ def _train_challenger(orders: pd.DataFrame, seed: int) -> Challenger:
 def compare(
     challenger: Challenger, version: str, champion: TimeToDispatchRegressor, orders: pd.DataFrame
 ) -> Comparison:
-    """Measure both on the same rows, if the hold-out has enough of products that the champion, a version, learnt."""
+    """Measure challenger and champion on the same rows, if the hold-out has enough of products that both know."""
     drawn = sample(orders, SAMPLE_ROWS, challenger.seed)
     known = drawn[drawn[PRODUCT].isin(champion.product_codes_)]
-    seen = measure(known[HOURS].to_numpy(), champion.predict(known)) if len(known) >= MIN_HOLDOUT_ROWS else None
-    learnt = set(champion.product_codes_).difference(champion.pooled_codes_)
-    both = challenger.hold_out[PRODUCT].isin(learnt).to_numpy()
+    production_error = (
+        measure(known[HOURS].to_numpy(), champion.predict(known)) if len(known) >= MIN_HOLDOUT_ROWS else None
+    )
+    learned = set(champion.product_codes_).difference(champion.pooled_codes_)
+    both = challenger.hold_out[PRODUCT].isin(learned).to_numpy()
     if both.sum() < MIN_HOLDOUT_ROWS:
         return Comparison(
-            production_error=seen,
+            production_error=production_error,
             not_compared=f"only {both.sum()} hold-out rows are of products the champion was trained on "
             f"(at least {MIN_HOLDOUT_ROWS} needed)",
         )
@@ -136,14 +135,15 @@ def compare(
         challenger=measure(rows[HOURS].to_numpy(), challenger.predicted[both]),
         champion=measure(rows[HOURS].to_numpy(), champion.predict(rows)),
         compared_with=version,
-        production_error=seen,
+        production_error=production_error,
     )
 
 
 def compare_by_holdout(challenger: Challenger, champion: Manifest) -> Comparison:
-    """Compare with a champion of the same week, which was fitted on the rows that the challenger holds out.
+    """Compare with a champion of the same week by its own hold-out error.
 
-    Its error on them is no test of it; what it promised is its error as it was fitted without them.
+    The champion was refitted on the challenger's hold-out, so its error there means nothing. Its manifest has the error
+    that it had on the same rows before it was refitted.
     """
     stored = champion.hold_out
     if (stored.rows, stored.share, stored.seed) != (len(challenger.hold_out), HOLD_OUT, challenger.seed):
@@ -161,7 +161,7 @@ def compare_by_holdout(challenger: Challenger, champion: Manifest) -> Comparison
 def run_gates(
     challenger: Challenger, comparison: Comparison, thresholds: Thresholds, dataset_age_days: float
 ) -> list[GateVerdict]:
-    """Every gate's verdict, whatever the others say."""
+    """Return the verdict of every gate."""
     return [
         gates.accuracy_gate(challenger.metrics, thresholds.reject_below, thresholds.warn_below),
         gates.baseline_gate(challenger.metrics, challenger.baseline),

@@ -2,13 +2,14 @@
 
 import csv
 import io
-import math
-from collections import Counter, defaultdict
-from collections.abc import Iterator
+from collections import defaultdict
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import islice
 
 import numpy as np
 import pandas as pd
+from numpy.typing import ArrayLike, NDArray
 
 from pipeline.errors import DatasetInvalid
 
@@ -17,26 +18,50 @@ ORDERS = "orders_placed"
 PRODUCT = "product_code"
 COLUMNS = (HOURS, ORDERS, PRODUCT)
 
-MIN_ROWS = 100  # a fifth of them is held out: 20 rows, or fewer where products have a single one
-MAX_HOURS = 1_000_000  # 114 years: beyond it, squared errors leave what a float can hold, and no order takes that long
-MAX_ORDERS = 1_000_000  # orders in a day; beyond any warehouse, so a number above it is a fault in the data
+MIN_ROWS = 100  # one fifth is held out: 20 rows, or fewer if products have a single row
+MAX_HOURS = 1_000_000  # 114 years; the square of a much longer time would overflow a float
+MAX_ORDERS = 1_000_000  # orders in a day, beyond any warehouse
+CHUNK_ROWS = 100_000  # rows of a broken week that are searched at a time
 
 
 @dataclass(frozen=True)
+class Rule:
+    """A rule for the cells of one column: what a breach is called, and a mask of the values that break it."""
+
+    column: str
+    breach: str
+    broken_by: Callable[[ArrayLike], NDArray[np.bool_]]
+
+
+def _number_rules(column: str, maximum: int) -> list[Rule]:
+    return [
+        Rule(column, f"{column} that is not finite", lambda values: ~np.isfinite(values)),
+        Rule(column, f"{column} < 0", lambda values: np.isfinite(values) & (np.asarray(values) < 0)),
+        Rule(column, f"{column} > {maximum:,}", lambda values: np.isfinite(values) & (np.asarray(values) > maximum)),
+    ]
+
+
+RULES = [
+    *_number_rules(HOURS, MAX_HOURS),
+    *_number_rules(ORDERS, MAX_ORDERS),
+    Rule(PRODUCT, f"a blank {PRODUCT}", lambda codes: np.array([not code.strip() for code in np.asarray(codes)], bool)),
+]
+
+
+@dataclass
 class Breach:
-    """One way in which rows break the contract; `row` counts the rows below the header from 1."""
+    """A rule that rows break: how many, and the line and the value of the first; the header is line 1."""
 
     rule: str
-    count: int
-    row: int
+    line: int
     value: str
+    count: int = 0
 
 
 def parse_orders(body: bytes, source: str) -> pd.DataFrame:
     """Read a CSV as a week of orders.
 
-    Columns may come in any order and there may be others; a byte order mark and CRLF are fine; a product may be
-    called "NA".
+    Columns may come in any order, and others are ignored. A byte order mark and CRLF are accepted.
 
     Returns
     -------
@@ -45,7 +70,7 @@ def parse_orders(body: bytes, source: str) -> pd.DataFrame:
     Raises
     ------
     DatasetInvalid
-        Names `source` and every breach at once, each with its count and first row.
+        Names `source` and every breach at once, each with its count and the first line.
     """
     _check_file(body, source)
     frame = _read(body)
@@ -54,16 +79,18 @@ def parse_orders(body: bytes, source: str) -> pd.DataFrame:
         if frame is None or breaches:
             raise DatasetInvalid(f"{source}: {_describe(rows, breaches)}")
     if len(frame) < MIN_ROWS:
-        raise DatasetInvalid(f"{source}: {len(frame)} rows, at least {MIN_ROWS} are needed to train on")
+        raise DatasetInvalid(f"{source}: {len(frame)} rows, but at least {MIN_ROWS} are needed to train on")
     return frame[list(COLUMNS)].astype({PRODUCT: "category"})
 
 
 def _check_file(body: bytes, source: str) -> None:
-    """Refuse what is not a whole text file with the three columns, before any row is looked at."""
+    """Refuse a file that is not whole, not text or without the three columns, before any row is read."""
     if not body:
-        raise DatasetInvalid(f"{source}: the object is empty, a CSV with the columns {', '.join(COLUMNS)} is expected")
+        raise DatasetInvalid(f"{source}: the file is empty (expected a CSV with the columns {', '.join(COLUMNS)})")
     if b"\0" in body:
-        raise DatasetInvalid(f"{source}: byte {body.index(0)} is NUL: this is binary or UTF-16, not a CSV in UTF-8")
+        raise DatasetInvalid(
+            f"{source}: byte {body.index(0)} is NUL: the file is binary or UTF-16 (expected a CSV in UTF-8)"
+        )
     try:
         body.isascii() or body.decode()
     except UnicodeDecodeError as error:
@@ -74,27 +101,37 @@ def _check_file(body: bytes, source: str) -> None:
     if not body.endswith(b"\n"):
         last = body[body.rfind(b"\n") + 1 :][:80].decode(errors="replace")
         raise DatasetInvalid(f"{source}: the file was cut off, its last line has no newline: {last!r}")
-    try:
-        header = next(_csv_rows(body), [])
-    except csv.Error as error:
-        raise DatasetInvalid(f"{source}: the header cannot be read: {error}") from error
+    _, header = next(_csv_rows(body), (1, []))
+    if isinstance(header, csv.Error):
+        raise DatasetInvalid(f"{source}: the header cannot be read: {header}") from header
     missing = [column for column in COLUMNS if column not in header]
     doubled = [column for column in COLUMNS if header.count(column) > 1]
     if missing or doubled:
-        faults = [f"no column {column}" for column in missing] + [f"{column} is there twice" for column in doubled]
+        faults = [f"no column {column}" for column in missing] + [f"column {column} twice" for column in doubled]
         raise DatasetInvalid(f"{source}: {', '.join(faults)}; the header reads {','.join(header)[:200]!r}")
 
 
-def _csv_rows(body: bytes) -> Iterator[list[str]]:
+def _csv_rows(body: bytes) -> Iterator[tuple[int, list[str] | csv.Error]]:
+    """Yield the line on which each row begins, and its cells; an error instead of the first row that cannot be read.
+
+    Blank lines are skipped.
+    """
     encoding = "utf-8-sig"  # pragma: no mutate (its name has no case)
-    text = io.TextIOWrapper(io.BytesIO(body), encoding=encoding, newline="")
-    return (row for row in csv.reader(text, strict=True) if row)
+    reader = csv.reader(io.TextIOWrapper(io.BytesIO(body), encoding=encoding, newline=""), strict=True)
+    line = 1
+    try:
+        for row in reader:
+            if row:
+                yield line, row
+            line = reader.line_num + 1
+    except csv.Error as error:
+        yield line, error
 
 
 def _read(body: bytes) -> pd.DataFrame | None:
-    """Parse and check at full speed; None when some cell or row does not fit, without saying which.
+    """Parse and check at full speed; None if any cell or row breaks the contract.
 
-    Every column is parsed, since pandas drops a surplus field without a word when it is told which columns to use.
+    Every column is parsed: pandas silently drops surplus fields if it is told which columns to use.
     """
     try:
         frame = pd.read_csv(
@@ -106,79 +143,62 @@ def _read(body: bytes) -> pd.DataFrame | None:
         return None
     if not isinstance(frame.index, pd.RangeIndex):  # one field more than the header: pandas makes an index of it
         return None
-    return frame if _holds(frame) else None
+    values = {HOURS: frame[HOURS].to_numpy(), ORDERS: frame[ORDERS].to_numpy(), PRODUCT: frame[PRODUCT].unique()}
+    return None if any(rule.broken_by(values[rule.column]).any() for rule in RULES) else frame
 
 
 def _may_be_cut(frame: pd.DataFrame) -> bool:
-    """Is a last field empty? pandas says the same of one that is not there, in a row that was cut off, say."""
+    """Whether a last field is empty: pandas reads a row that was cut off before it in the same way."""
     last = frame.columns[-1]
     return last not in COLUMNS and "" in frame[last].cat.categories
 
 
-def _holds(frame: pd.DataFrame) -> bool:
-    hours, orders, products = frame[HOURS].to_numpy(), frame[ORDERS].to_numpy(), frame[PRODUCT]
-    return bool(
-        np.isfinite(hours).all()
-        and (hours >= 0).all()
-        and (orders >= 0).all()
-        and (hours <= MAX_HOURS).all()
-        and (orders <= MAX_ORDERS).all()
-        and all(code.strip() for code in products.unique())
-    )
-
-
 def _find_breaches(body: bytes) -> tuple[int, list[Breach]]:
-    """Read row by row and name everything that `_read` refuses; slow, and only for a broken week."""
-    counts: Counter[str] = Counter()
-    first: dict[str, tuple[int, str]] = {}
+    """Return the number of rows, and every breach in them. Slow, and only for a week that _read() refuses."""
+    breaches: dict[str, Breach] = {}
+
+    def add(rule: str, line: int, value: str, count: int = 1) -> None:
+        breaches.setdefault(rule, Breach(rule, line, value)).count += count
+
     rows = _csv_rows(body)
-    header = next(rows)
+    _, header = next(rows)
+    assert isinstance(header, list)  # _check_file() has read it
     number = 0
-    try:
-        for number, row in enumerate(rows, start=1):  # noqa: B007 - the last number is how many rows there are
-            cells = dict(zip(header, row, strict=False))  # pragma: no mutate (not strict is the default)
-            for rule, value in _row_breaches(cells, len(row), len(header)):
-                counts[rule] += 1
-                first.setdefault(rule, (number, value))
-    except csv.Error as error:
-        number += 1  # the row that could not be read
-        counts[f"a broken quotation or field ({error})"] = 1
-        first[f"a broken quotation or field ({error})"] = (number, "")
-    return number, [Breach(rule, count, *first[rule]) for rule, count in counts.items()]
+    while chunk := list(islice(rows, CHUNK_ROWS)):
+        number += len(chunk)
+        whole = []
+        for line, cells in chunk:
+            if isinstance(cells, csv.Error):
+                add(f"a broken quotation or field ({cells})", line, "")
+            elif len(cells) != len(header):
+                add(f"another number of fields than the header's {len(header)}", line, str(len(cells)))
+            else:
+                whole.append((line, cells))
+        frame = pd.DataFrame([cells for _, cells in whole], columns=header)
+        for column, breach, broken in _broken_cells(frame):
+            first = int(broken.argmax())
+            add(breach, whole[first][0], str(frame[column].iloc[first]), int(broken.sum()))
+    return number, sorted(breaches.values(), key=lambda breach: breach.line)
 
 
-def _row_breaches(cells: dict[str, str], fields: int, expected: int) -> Iterator[tuple[str, str]]:
-    if fields != expected:
-        yield f"another number of fields than the header's {expected}", str(fields)
-        return
-    for column, highest in ((HOURS, MAX_HOURS), (ORDERS, MAX_ORDERS)):
-        rule = _number_breach(cells[column], highest)
-        if rule:
-            yield f"{column} {rule}", cells[column]
-    if not cells[PRODUCT].strip():
-        yield f"a blank {PRODUCT}", cells[PRODUCT]
-
-
-def _number_breach(cell: str, highest: float) -> str | None:
-    if not cell.strip():
-        return "blank"
-    try:
-        number = float(cell)
-    except ValueError:
-        return "that is no number"
-    if "_" in cell or not cell.isascii():  # float() reads 1_000 and other scripts' digits, CSV readers do not
-        return "that is no number"
-    if not math.isfinite(number):
-        return "that is not finite"
-    if number < 0:
-        return "< 0"
-    return f"> {highest:,.0f}" if number > highest else None
+def _broken_cells(frame: pd.DataFrame) -> Iterator[tuple[str, str, NDArray[np.bool_]]]:
+    """Yield column, name and mask of each breach among rows of text, by RULES and by what a number looks like."""
+    values: dict[str, ArrayLike] = {PRODUCT: frame[PRODUCT].to_numpy()}
+    masks = []
+    for column in (HOURS, ORDERS):
+        numbers = pd.to_numeric(frame[column], errors="coerce").to_numpy(np.float64)
+        blank = frame[column].str.strip().eq("").to_numpy(bool)
+        unreadable = np.isnan(numbers)
+        masks += [(column, f"{column} blank", blank), (column, f"{column} that is not a number", unreadable & ~blank)]
+        values[column] = np.where(unreadable, 0, numbers)
+    masks += [(rule.column, rule.breach, rule.broken_by(values[rule.column])) for rule in RULES]
+    return (mask for mask in masks if mask[2].any())
 
 
 def _describe(rows: int, breaches: list[Breach]) -> str:
     if not breaches:
-        return "cannot be read as a CSV"  # pragma: no mutate (a safety net: no file is known that gets here)
+        return "cannot be read as a CSV"  # pragma: no mutate (a safety net: no known file gets here)
     return "; ".join(
-        f"{breach.count} of {rows} rows have {breach.rule} (first: row {breach.row}, {breach.value[:80]!r})"
+        f"{breach.count} of {rows} rows have {breach.rule} (first: line {breach.line}, {breach.value[:80]!r})"
         for breach in breaches
     )

@@ -1,10 +1,10 @@
-"""How far a week's orders are from those of the week before: the population stability index of each column.
+"""The drift of this week's orders since the week before: the population stability index of each column.
 
 The index is the sum over bins of (q - p) ln(q / p), for the shares p of the earlier week and q of the later one.
-Below 0.1 is taken for no change, above 0.25 for a large one (N. Siddiqi, Credit Risk Scorecards, 2006). Two samples of
-n and m rows from one and the same distribution differ too: their index is about chi-squared with bins - 1 degrees of
-freedom, times 1/n + 1/m (B. Yurdakul and J. Naranjo, Statistical properties of the population stability index, Journal
-of Risk Model Validation 14(4), 2020). What chance reaches once in a thousand weeks is no drift, however large it is.
+Customary thresholds are 0.1 and 0.25 (N. Siddiqi, Credit Risk Scorecards, 2006). Two samples of n and m rows from the
+same distribution differ too: their index is about chi-squared with bins - 1 degrees of freedom, times 1/n + 1/m
+(B. Yurdakul and J. Naranjo, Statistical properties of the population stability index, Journal of Risk Model
+Validation 14(4), 2020). An index that chance reaches in one of a thousand weeks counts as stable, however large it is.
 """
 
 from dataclasses import dataclass
@@ -19,13 +19,13 @@ from pipeline.training.data_contract import HOURS, ORDERS, PRODUCT
 from pipeline.training.evaluation import sample
 
 CHANCE = 1e-3
-BINS = 10  # of the numeric columns, equally filled by the earlier week
-SAMPLE_ROWS = 100_000  # enough to tell an index of 0.001 from chance
+BINS = 10  # of a numeric column; the earlier week fills them equally
+SAMPLE_ROWS = 100_000  # enough to distinguish an index of 0.001 from chance
 
 
 @dataclass(frozen=True)
 class ReferenceWeek:
-    """The dataset before the newest: its key, its rows, those of each product, and no more than SAMPLE_ROWS of them."""
+    """The week before: its key, its number of rows, also by product, and a sample of at most SAMPLE_ROWS rows."""
 
     dataset: str
     rows: int
@@ -34,7 +34,7 @@ class ReferenceWeek:
 
 
 def summarise_week(orders: pd.DataFrame, dataset: str, seed: int) -> ReferenceWeek:
-    """Keep of a week what later ones are compared with."""
+    """Reduce a week to what the next week is compared with."""
     counts = orders[PRODUCT].value_counts()
     return ReferenceWeek(
         dataset,
@@ -45,7 +45,7 @@ def summarise_week(orders: pd.DataFrame, dataset: str, seed: int) -> ReferenceWe
 
 
 def compare_weeks(previous: ReferenceWeek, orders: pd.DataFrame, seed: int) -> DriftReport:
-    """Compare each column, and the products, of two weeks."""
+    """Compare each column and the products of two weeks."""
     before, now = previous.orders, sample(orders, SAMPLE_ROWS, seed)
     products_before, products_now = (set(week[PRODUCT].cat.categories) for week in (before, orders))
     codes = pd.api.types.union_categoricals([before[PRODUCT], now[PRODUCT]], sort_categories=True).codes
@@ -63,9 +63,9 @@ def compare_weeks(previous: ReferenceWeek, orders: pd.DataFrame, seed: int) -> D
 
 
 def _numeric_drift(before: NDArray[np.float64], now: NDArray[np.float64]) -> ColumnDrift:
-    """Bin by the earlier week's deciles; where it has no more values than that, each value is a bin.
+    """Bin by the earlier week's deciles; with ten distinct values or fewer, each value is a bin.
 
-    A value that so many rows share that it is a decile twice is a bin of its own, apart from what is below it.
+    A value that is two deciles at once, since many rows share it, gets a bin of its own.
     """
     values = np.unique(before)
     if len(values) <= BINS:
@@ -78,7 +78,7 @@ def _numeric_drift(before: NDArray[np.float64], now: NDArray[np.float64]) -> Col
 
 
 def _drift(before: NDArray[np.intp], now: NDArray[np.intp]) -> ColumnDrift:
-    """The index of two arrays of bin numbers; half a row is added to each bin, or an empty one makes it infinite."""
+    """Return the index of two arrays of bin numbers; half a row in each bin keeps the index finite."""
     bins = 1 + max(before.max(), now.max())
     counts_before, counts_now = np.bincount(before, minlength=bins), np.bincount(now, minlength=bins)
     used = counts_before + counts_now > 0

@@ -1,4 +1,4 @@
-"""The hold-out, and how well a model does on it."""
+"""The hold-out, the errors of a model on it, and the model's curves."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,12 +16,12 @@ from pipeline.training.data_contract import HOURS, ORDERS, PRODUCT
 Strata = NDArray[np.intp]
 
 HOLD_OUT = 0.2  # of the rows
-MAX_CURVE_POINTS = 50_000  # of a curve: 60 products of a million orders would take minutes
+MAX_CURVE_POINTS = 50_000  # with one for each order, 60 products of a million orders would take minutes
 
 
 @dataclass(frozen=True)
 class Curve:
-    """A model's hours to dispatch of one product, at rising numbers of orders placed."""
+    """A model's hours to dispatch for one product, at rising numbers of orders placed."""
 
     product_code: str
     orders: Floats
@@ -29,21 +29,21 @@ class Curve:
     highest_observed_hours: float
 
 
-def too_rare(orders: pd.DataFrame) -> list[str]:
-    """The products with too few rows to learn from: they are pooled, and judge no model."""
+def rare_products(orders: pd.DataFrame) -> list[str]:
+    """Return the products with too few rows of their own: they are pooled, and no gate depends on them."""
     counts = orders[PRODUCT].value_counts()
     return sorted(str(code) for code in counts.index[(counts > 0) & (counts < MIN_PRODUCT_ROWS)])
 
 
 def without(orders: pd.DataFrame, codes: Sequence[str]) -> pd.DataFrame:
-    """The orders of all other products."""
+    """Return the orders of all other products."""
     return orders[~orders[PRODUCT].isin(codes)] if codes else orders
 
 
 def strata(orders: pd.DataFrame) -> Strata:
-    """Labels of shape (n_rows,) to stratify by: the product, or one label for all products with too few rows.
+    """Return labels of shape (n_rows,) to stratify by: the product, or one label for all rare products together.
 
-    Where those have too few rows even together, they count as the largest product's.
+    If the rare products together are still too few rows, they get the label of the largest product.
     """
     codes = orders[PRODUCT].cat.codes.to_numpy().astype(np.intp)
     counts = np.bincount(codes)
@@ -54,27 +54,26 @@ def strata(orders: pd.DataFrame) -> Strata:
 
 
 def split(orders: pd.DataFrame, seed: int) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """The rows to fit on and the rows to hold out, stratified by product.
+    """Split a week into the rows to fit on and the hold-out, stratified by product.
 
-    The rows of products that are too rare are all to fit on: their estimates are not their own, so they say nothing
-    about how well the other products were learnt.
+    All rows of rare products are fitted on: their estimates are pooled, so they do not show how good the model is.
     """
-    rare = too_rare(orders)
-    learnt = without(orders, rare)
-    if learnt.empty:
-        return orders, learnt
-    codes = learnt[PRODUCT].cat.codes
-    fit_rows, hold_out = train_test_split(learnt, test_size=HOLD_OUT, random_state=seed, stratify=codes)
+    rare = rare_products(orders)
+    frequent = without(orders, rare)
+    if frequent.empty:
+        return orders, frequent
+    codes = frequent[PRODUCT].cat.codes
+    fit_rows, hold_out = train_test_split(frequent, test_size=HOLD_OUT, random_state=seed, stratify=codes)
     return pd.concat([fit_rows, orders[orders[PRODUCT].isin(rare)]]) if rare else fit_rows, hold_out
 
 
 def sample(orders: pd.DataFrame, rows: int, seed: int) -> pd.DataFrame:
-    """No more than `rows` rows, drawn at random."""
+    """Return at most `rows` rows, drawn at random."""
     return orders if len(orders) <= rows else orders.sample(rows, random_state=seed)
 
 
 def measure(hours: Floats, predicted: Floats) -> Metrics:
-    """Errors, in hours, of predictions of shape (n_rows,); both must be finite."""
+    """Return the errors, in hours, of predictions of shape (n_rows,); all values must be finite."""
     return Metrics(
         rmse=float(root_mean_squared_error(hours, predicted)),
         mae=float(mean_absolute_error(hours, predicted)),
@@ -83,14 +82,14 @@ def measure(hours: Floats, predicted: Floats) -> Metrics:
 
 
 def product_means(fit_rows: pd.DataFrame, rows: pd.DataFrame) -> Floats:
-    """The baseline: each product's mean hours in `fit_rows`, for `rows`; the mean of all for a product without any."""
+    """Return the baseline for `rows`: mean hours of the product in `fit_rows`, or of all rows if it has none."""
     means = fit_rows.groupby(PRODUCT, observed=False)[HOURS].mean().fillna(fit_rows[HOURS].mean())
     hours: Floats = means.to_numpy()[rows[PRODUCT].cat.codes]
     return hours
 
 
 def pooled_errors(model: TimeToDispatchRegressor, orders: pd.DataFrame) -> dict[str, float]:
-    """By how many hours, in the mean, the pooled fit is off the orders of each product that gets it."""
+    """Return the mean absolute error of the pooled fit, in hours, for each pooled product."""
     rows = orders[orders[PRODUCT].isin(model.pooled_codes_)]
     if rows.empty:
         return {}
@@ -100,7 +99,7 @@ def pooled_errors(model: TimeToDispatchRegressor, orders: pd.DataFrame) -> dict[
 
 
 def profile(orders: pd.DataFrame) -> dict[str, ProductProfile]:
-    """What was seen of each product."""
+    """Return the profile of each product in the week."""
     by_product = orders.groupby(PRODUCT, observed=True)
     ranges = by_product[[ORDERS, HOURS]].agg(["min", "max"])
     rows = by_product.size()
@@ -118,9 +117,9 @@ def profile(orders: pd.DataFrame) -> dict[str, ProductProfile]:
 
 
 def curves(model: TimeToDispatchRegressor, products: dict[str, ProductProfile]) -> list[Curve]:
-    """The model's curve of each product, over every whole number of orders from 0 to the highest observed.
+    """Return the model's curve for each product, at every whole number of orders from 0 to the highest observed.
 
-    Where those are more than MAX_CURVE_POINTS, over as many, evenly spaced, the first and the last among them.
+    A longer range than MAX_CURVE_POINTS gets that many evenly spaced points, with both ends included.
     """
     highest_of_all = max(seen.hours_max for seen in products.values())
     found = []

@@ -1,4 +1,4 @@
-"""What keeps a bad model out. A gate returns its verdict with every reason; nothing is raised and nothing logged."""
+"""The gates that keep a bad model out. Each returns a verdict with all its reasons; none raises or logs."""
 
 from collections.abc import Sequence
 
@@ -8,15 +8,16 @@ from pipeline.estimator import Floats
 from pipeline.manifest import GateVerdict, Metrics, Outcome
 from pipeline.training.evaluation import Curve
 
-CHAMPION_TOLERANCE = 1.05  # x the champion's RMSE: what weeks of 1,000 rows stay within with nothing learnt or lost; of
-# 400 rows one in 30 does not, of 200 one in ten or more (notebooks/time_to_dispatch_model.ipynb)
-FALL_TOLERANCE = 1e-9  # hours: what floating-point sums may differ by
+# x the champion's RMSE. If nothing changes, a week of 1,000 rows stays below it. By chance, one in 30 weeks of 400
+# rows is above it, and one in ten or more of 200 rows (notebooks/time_to_dispatch_model.ipynb).
+CHAMPION_TOLERANCE = 1.05
+FALL_TOLERANCE = 1e-9  # hours: the rounding error of floating-point sums
 MAX_HOURS_RATIO = 1.25  # x the highest observed hours
-STALE_DAYS = 8.0  # a week and a day: Friday's dataset did not come
+STALE_DAYS = 8.0  # a week and a day: Friday's dataset is missing
 
 
 def accuracy_gate(candidate: Metrics, reject_below: float, warn_below: float) -> GateVerdict:
-    """Is enough of the hold-out explained?"""
+    """Require that the model explains enough of the hold-out's variance."""
     figures = {"r2": candidate.r2, "reject_below": reject_below, "warn_below": warn_below}
     if not candidate.r2 >= reject_below:
         return _verdict("accuracy", "reject", f"hold-out R2 {candidate.r2:.3f} is below {reject_below:g}", figures)
@@ -26,7 +27,7 @@ def accuracy_gate(candidate: Metrics, reject_below: float, warn_below: float) ->
 
 
 def baseline_gate(candidate: Metrics, baseline: Metrics) -> GateVerdict:
-    """Is it better than no model, the mean hours of each product?"""
+    """Require a lower error than the mean hours of each product."""
     figures = {"rmse": candidate.rmse, "baseline_rmse": baseline.rmse}
     if not candidate.rmse < baseline.rmse * (1 - 1e-9):  # equal but for rounding is not better
         reason = f"hold-out RMSE {candidate.rmse:.3f} h is not below the per-product mean's {baseline.rmse:.3f} h"
@@ -35,9 +36,9 @@ def baseline_gate(candidate: Metrics, baseline: Metrics) -> GateVerdict:
 
 
 def champion_gate(candidate: Metrics | None, champion: Metrics | None, not_compared: str | None) -> GateVerdict:
-    """Is it no worse than the serving champion, on the hold-out rows whose products both learnt?
+    """Require an error near the champion's or below it, on the hold-out rows of products that both were trained on.
 
-    `not_compared` says why there is nothing to compare with; both metrics are None then, and the gate is open.
+    If both metrics are None, `not_compared` says why, and the gate warns.
     """
     if candidate is None or champion is None:
         return _verdict("champion", "warn", f"not compared with a champion: {not_compared}", {})
@@ -50,7 +51,7 @@ def champion_gate(candidate: Metrics | None, champion: Metrics | None, not_compa
 
 
 def behaviour_gate(curves: Sequence[Curve], gate: str = "behaviour") -> GateVerdict:
-    """Is every estimate on every product's curve one that can be shown to a customer?"""
+    """Require that every estimate on every product's curve can be shown to a customer."""
     reasons = [reason for curve in curves for reason in _misbehaviour(curve)]
     finite = [curve for curve in curves if np.isfinite(curve.hours).all()]
     figures = {
@@ -70,7 +71,7 @@ def behaviour_gate(curves: Sequence[Curve], gate: str = "behaviour") -> GateVerd
 def _misbehaviour(curve: Curve) -> list[str]:
     code, orders, hours = curve.product_code, curve.orders, curve.hours
     if not np.isfinite(hours).all():
-        return [f"{code}: no finite estimate at {orders[np.isfinite(hours).argmin()]:.0f} orders"]
+        return [f"{code}: the estimate is not a finite number at {orders[np.isfinite(hours).argmin()]:.0f} orders"]
     reasons = []
     if hours.min() < 0:
         reasons.append(f"{code}: {hours.min():.3f} h at {orders[hours.argmin()]:.0f} orders is negative")
@@ -85,18 +86,20 @@ def _misbehaviour(curve: Curve) -> list[str]:
 
 
 def _falls(curve: Curve) -> Floats:
-    """By how many hours each estimate is below the one before it."""
+    """Return by how many hours each estimate is below the one before it."""
     return curve.hours[:-1] - curve.hours[1:]
 
 
 def freshness_gate(age_days: float, max_age_days: float) -> GateVerdict:
-    """Is the newest dataset new enough to speak for today?"""
+    """Require that the newest dataset is recent."""
     figures = {"age_days": age_days, "max_age_days": max_age_days, "stale_days": STALE_DAYS}
     reason = f"the newest dataset is {age_days:.1f} days old"
     if age_days > max_age_days:
         return _verdict("freshness", "reject", f"{reason}, more than {max_age_days:g}", figures)
     if age_days > STALE_DAYS:
-        return _verdict("freshness", "warn", f"{reason}, more than {STALE_DAYS:g}: Friday's did not come", figures)
+        return _verdict(
+            "freshness", "warn", f"{reason}, more than {STALE_DAYS:g}: Friday's dataset is missing", figures
+        )
     return _verdict("freshness", "pass", None, figures)
 
 

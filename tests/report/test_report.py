@@ -14,7 +14,7 @@ from pipeline.errors import TrainingRejected
 from pipeline.keys import dataset_key, format_version, model_key, rejected_report_key, report_key
 from pipeline.registry.champion import ChampionRegistry
 from pipeline.registry.models import ModelRegistry
-from pipeline.report.render import CURVES
+from pipeline.report.render import MAX_CURVES
 from pipeline.train_model import run
 from pipeline.training.data_contract import HOURS, ORDERS, PRODUCT
 from tests.conftest import FRIDAY, NOW, THRESHOLDS, WEEK, Bucket
@@ -87,7 +87,7 @@ def test_the_report_says_at_the_top_which_week_how_many_orders_which_error_and_t
 ) -> None:
     manifest = ModelRegistry(reports.store).read_manifest(VERSION)
     page = page_of(reports, VERSION)
-    top = page.text[: page.text.index("What follows")]
+    top = page.text[: page.text.index("The rest of this page")]
     assert "Friday 20 November 2026, 23:00 UTC Accepted" in top
     assert f"{len(week):,} orders of 5 products" in top
     assert f"{manifest.hold_out.candidate.mae:.2f} h" in top
@@ -102,11 +102,10 @@ def test_the_report_compares_with_the_model_in_production(reports: Bucket) -> No
     assert ours is not None
     assert theirs is not None
     assert "The new model is as good as the one in production" in page.text
-    decides = f"{ours.rmse:.3f} h against {theirs.rmse:.3f} h"
-    assert f"{decides}, and up to 5 % more or less counts as equal" in page.text
+    assert f"The root mean square error decides: {ours.rmse:.3f} h against {theirs.rmse:.3f} h." in page.text
+    assert "A difference of up to 5 % counts as equal." in page.text
     assert f"{manifest.production_error.mae:.2f} h" in page.text
-    seen = f"the one in production, on all orders of the week it knows {manifest.production_error.rmse:.3f}"
-    assert seen in page.text
+    assert f"the model in production, on the whole week {manifest.production_error.rmse:.3f}" in page.text
 
 
 @pytest.mark.parametrize(("drift", "words"), [(0.5, "better than"), (0.0, "as good as")])
@@ -125,7 +124,7 @@ def test_the_report_shows_the_plots_that_a_data_scientist_asks_for(reports: Buck
         "Cross-validated error of each candidate",
         "Distribution of hours to dispatch",
         "Distribution of orders placed that day",
-        "Error promised and error seen",
+        "Error on the hold-out and in production",
     ]
 
 
@@ -180,7 +179,7 @@ def test_a_rejected_training_has_a_report_with_the_reason_and_the_error_line_nam
         run(trained_bucket.store, THRESHOLDS, NOW + WEEK, "def5678")
     page = Page(trained_bucket.get(f"rejected/{NEXT_VERSION}/report.html"))
     assert "Rejected The model in production stays." in page.text
-    assert "accuracy: hold-out R2" in page.text[: page.text.index("What follows")]
+    assert "accuracy: hold-out R2" in page.text[: page.text.index("The rest of this page")]
     assert report_key(NEXT_VERSION) not in trained_bucket.keys()
 
 
@@ -214,8 +213,11 @@ def test_a_report_survives_a_week_with_one_product(trained_bucket: Bucket) -> No
 def test_a_report_survives_500_products_and_draws_those_with_the_most_orders(trained_bucket: Bucket) -> None:
     many = tuple(Product(f"SKU{number:03d}", 1.0 + number / 50, 0.05) for number in range(500))
     page = train_next_week(trained_bucket, generate_week(seed=2, rows=8_000, products=many))
-    assert page.plots().count("Hours to dispatch over orders placed") == CURVES
-    assert f"Those that a gate names and those with the most orders, {CURVES} of 500 products." in page.text
+    assert page.plots().count("Hours to dispatch over orders placed") == MAX_CURVES
+    assert (
+        f"Shown are {MAX_CURVES} of 500 products: those that a gate names, then those with the most orders."
+        in page.text
+    )
     assert "488 more products" in page.text
     assert all(product.code in page.text for product in many)
 
@@ -237,7 +239,7 @@ def test_a_report_survives_a_week_before_that_cannot_be_read(
 ) -> None:
     trained_bucket.put(dataset_key(FRIDAY), b"cut off")
     page = train_next_week(trained_bucket, next_week)
-    assert "There is no week before this one that can be read." in page.text
+    assert "The week before is missing or unreadable." in page.text
     assert "Skipped the comparison with the week before: datasets/" in caplog.text
 
 
@@ -245,7 +247,9 @@ def test_a_report_names_the_products_with_too_few_rows(trained_bucket: Bucket, w
     rare = pd.DataFrame({HOURS: [50.0, 60.0, 70.0], ORDERS: [10, 20, 30], PRODUCT: "SKU-RARE"})
     page = train_next_week(trained_bucket, pd.concat([week, rare]))
     off = ModelRegistry(trained_bucket.store).read_manifest(NEXT_VERSION).pooled_error["SKU-RARE"]
-    assert f"Too few orders to learn from: SKU-RARE (off by {off:.1f} h). These are estimated by one line" in page.text
+    assert (
+        f"Products with too few orders: SKU-RARE (off by {off:.1f} h). Their estimates come from one line" in page.text
+    )
 
 
 def test_a_report_shows_ten_of_many_products_and_unfolds_the_others(trained_bucket: Bucket, week: pd.DataFrame) -> None:
@@ -269,7 +273,7 @@ def test_a_report_of_a_week_that_was_taken_out_says_that_it_stays_out(trained_bu
     ChampionRegistry(trained_bucket.store).roll_back("the estimates are wrong", "abc1234")
     run(trained_bucket.store, THRESHOLDS, NOW + WEEK + timedelta(hours=1), "def5678")
     page = page_of(trained_bucket, format_version(NOW + WEEK + timedelta(hours=1)))
-    assert f"stays out of production: {NEXT_VERSION}, of this very week, was taken out by hand" in page.text
+    assert f"does not go into production: {NEXT_VERSION}, trained on the same week, was taken out by hand" in page.text
 
 
 def test_a_report_gives_each_candidates_mean_error_and_spread(reports: Bucket) -> None:

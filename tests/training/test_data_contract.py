@@ -41,7 +41,7 @@ def test_a_week_of_orders_has_three_typed_columns_and_every_row() -> None:
 
 
 @pytest.mark.parametrize(
-    "spell",
+    "written",
     [
         pytest.param(lambda text: b"\xef\xbb\xbf" + text.encode(), id="byte order mark"),
         pytest.param(lambda text: text.replace("\n", "\r\n").encode(), id="CRLF"),
@@ -49,9 +49,9 @@ def test_a_week_of_orders_has_three_typed_columns_and_every_row() -> None:
         pytest.param(lambda text: text.replace("SKU001", '"SKU001"').encode(), id="quotes"),
     ],
 )
-def test_other_spellings_of_the_same_csv_are_the_same_orders(spell: Callable[[str], bytes]) -> None:
+def test_other_forms_of_the_same_csv_are_the_same_orders(written: Callable[[str], bytes]) -> None:
     body = csv_of("1,2,SKU002")
-    pd.testing.assert_frame_equal(parse_orders(spell(body.decode()), SOURCE), parse_orders(body, SOURCE))
+    pd.testing.assert_frame_equal(parse_orders(written(body.decode()), SOURCE), parse_orders(body, SOURCE))
 
 
 def test_columns_may_come_in_any_order_among_others() -> None:
@@ -87,40 +87,53 @@ def test_any_bytes_are_orders_or_one_clear_line(body: bytes) -> None:
         assert "\n" not in str(error)
 
 
+cells = st.text("0123456789.eE+-_ \t١\xa0infatrue", max_size=8)
+
+
+@given(cells, cells, cells)
+def test_a_row_is_refused_if_and_only_if_a_breach_in_it_can_be_named(hours: str, placed: str, code: str) -> None:
+    body = csv_of(f'"{hours}","{placed}","{code}"')
+    try:
+        assert len(parse_orders(body, SOURCE)) == MIN_ROWS + 1
+    except DatasetInvalid as error:
+        assert "of 101 rows have" in str(error)
+        assert "line 2" in str(error)
+
+
 @pytest.mark.parametrize(
     ("body", "message"),
     [
         pytest.param(
             b"",
-            "the object is empty, a CSV with the columns hours_to_dispatch, orders_placed, product_code is expected",
+            "the file is empty (expected a CSV with the columns hours_to_dispatch, orders_placed, product_code)",
             id="empty",
         ),
         pytest.param(b"\n\n", "no column hours_to_dispatch, no column orders_placed, no column product", id="blank"),
-        pytest.param(csv_of(good=0), "0 rows, at least 100 are needed", id="header only"),
-        pytest.param(csv_of(good=10), "10 rows, at least 100 are needed", id="ten rows"),
+        pytest.param(csv_of(good=0), "0 rows, but at least 100 are needed", id="header only"),
+        pytest.param(csv_of(good=10), "10 rows, but at least 100 are needed", id="ten rows"),
         pytest.param(csv_of(header="hours,orders_placed,product_code"), "no column hours_to_dispatch;", id="renamed"),
-        pytest.param(csv_of(header=f"{HEADER},orders_placed"), "orders_placed is there twice", id="twice"),
+        pytest.param(csv_of(header=f"{HEADER},orders_placed"), "column orders_placed twice", id="twice"),
         pytest.param(csv_of()[:-9], "the file was cut off, its last line has no newline: '4.5,1'", id="cut off"),
         pytest.param(csv_of()[:-8] + b"\n", "1 of 100 rows have another number of fields than", id="cut off, mended"),
-        pytest.param(b"\x1f\x8b\x08\x00" + bytes(40), "byte 3 is NUL: this is binary or UTF-16", id="binary"),
-        pytest.param(csv_of().decode().encode("utf-16"), "is NUL: this is binary or UTF-16", id="UTF-16"),
+        pytest.param(b"\x1f\x8b\x08\x00" + bytes(40), "byte 3 is NUL: the file is binary or UTF-16", id="binary"),
+        pytest.param(csv_of().decode().encode("utf-16"), "is NUL: the file is binary or UTF-16", id="UTF-16"),
         pytest.param(csv_of("1,2,\xd6l").decode().encode("latin-1"), "(line 2) is not UTF-8: 0xd6", id="Latin-1"),
     ],
 )
-def test_what_is_no_whole_week_of_orders_is_refused(body: bytes, message: str) -> None:
+def test_a_file_that_is_not_a_whole_week_of_orders_is_refused(body: bytes, message: str) -> None:
     assert message in refusal(body)
 
 
 @pytest.mark.parametrize(
     ("row", "rule", "value"),
     [
-        ("fast,12,SKU001", "hours_to_dispatch that is no number", "'fast'"),
-        ("1_0,12,SKU001", "hours_to_dispatch that is no number", "'1_0'"),
-        ("١,12,SKU001", "hours_to_dispatch that is no number", "'١'"),
+        ("fast,12,SKU001", "hours_to_dispatch that is not a number", "'fast'"),
+        ("1_0,12,SKU001", "hours_to_dispatch that is not a number", "'1_0'"),
+        ("١,12,SKU001", "hours_to_dispatch that is not a number", "'١'"),
         ("1,,SKU001", "orders_placed blank", "''"),
         ("1,inf,SKU001", "orders_placed that is not finite", "'inf'"),
         ("1,1e999,SKU001", "orders_placed that is not finite", "'1e999'"),
-        ("nan,12,SKU001", "hours_to_dispatch that is not finite", "'nan'"),
+        ("nan,12,SKU001", "hours_to_dispatch that is not a number", "'nan'"),
         ("1,-4.0,SKU001", "orders_placed < 0", "'-4.0'"),
         ("1,1000001,SKU001", "orders_placed > 1,000,000", "'1000001'"),
         ("1e305,12,SKU001", "hours_to_dispatch > 1,000,000", "'1e305'"),
@@ -130,27 +143,27 @@ def test_what_is_no_whole_week_of_orders_is_refused(body: bytes, message: str) -
         ("1,5,12,SKU001", "another number of fields than the header's 3", "'4'"),
     ],
 )
-def test_a_breach_is_named_with_its_count_first_row_and_value(row: str, rule: str, value: str) -> None:
-    assert refusal(csv_of(GOOD_ROW, row, row)) == f"2 of 103 rows have {rule} (first: row 2, {value})"
+def test_a_breach_is_named_with_its_count_first_line_and_value(row: str, rule: str, value: str) -> None:
+    assert refusal(csv_of(GOOD_ROW, row, row)) == f"2 of 103 rows have {rule} (first: line 3, {value})"
 
 
 def test_all_breaches_are_named_at_once() -> None:
     message = refusal(csv_of("fast,-1,", GOOD_ROW, "1,2,3,4", ",inf,SKU001"))
     assert [part.split(" rows have ")[1] for part in message.split("; ")] == [
-        "hours_to_dispatch that is no number (first: row 1, 'fast')",
-        "orders_placed < 0 (first: row 1, '-1')",
-        "a blank product_code (first: row 1, '')",
-        "another number of fields than the header's 3 (first: row 3, '4')",
-        "hours_to_dispatch blank (first: row 4, '')",
-        "orders_placed that is not finite (first: row 4, 'inf')",
+        "hours_to_dispatch that is not a number (first: line 2, 'fast')",
+        "orders_placed < 0 (first: line 2, '-1')",
+        "a blank product_code (first: line 2, '')",
+        "another number of fields than the header's 3 (first: line 4, '4')",
+        "hours_to_dispatch blank (first: line 5, '')",
+        "orders_placed that is not finite (first: line 5, 'inf')",
     ]
 
 
-def test_a_row_that_was_cut_off_before_a_surplus_column_is_no_row() -> None:
+def test_a_row_that_was_cut_off_before_a_surplus_column_is_refused() -> None:
     whole = csv_of(header=f"{HEADER},note", good=0) + b"4.5,12,SKU001,x\n" * MIN_ROWS
     assert len(parse_orders(whole + b"4.5,12,SKU001,\n", SOURCE)) == MIN_ROWS + 1
     assert refusal(whole + b"4.5,12,SK\n") == (
-        "1 of 101 rows have another number of fields than the header's 4 (first: row 101, '3')"
+        "1 of 101 rows have another number of fields than the header's 4 (first: line 102, '3')"
     )
 
 
@@ -159,21 +172,21 @@ def test_a_field_too_many_in_every_row_is_not_taken_for_an_index() -> None:
     assert "100 of 100 rows have another number" in refusal(csv_of(*["9,4.5,12,SKU001"] * MIN_ROWS, good=0))
 
 
-def test_a_quotation_that_is_never_closed_is_named_with_its_row() -> None:
+def test_a_quotation_that_is_never_closed_is_named_with_its_line() -> None:
     message = refusal(csv_of(GOOD_ROW, '1,2,"SKU001'))
-    assert message == "1 of 2 rows have a broken quotation or field (unexpected end of data) (first: row 2, '')"
+    assert message == "1 of 2 rows have a broken quotation or field (unexpected end of data) (first: line 3, '')"
 
 
-def test_numbers_at_the_very_limits_are_no_breach_beside_one() -> None:
+def test_numbers_at_the_limits_are_accepted() -> None:
     bad = "fast,0,SKU001"
     assert refusal(csv_of("0,0,SKU001", "0.5,1000000,SKU001", "1000000,5,SKU001", bad)) == (
-        "1 of 104 rows have hours_to_dispatch that is no number (first: row 4, 'fast')"
+        "1 of 104 rows have hours_to_dispatch that is not a number (first: line 5, 'fast')"
     )
 
 
-def test_a_quotation_that_is_broken_in_the_first_row_is_in_row_1() -> None:
+def test_a_quotation_that_is_broken_in_the_first_row_is_on_line_2() -> None:
     message = refusal(csv_of('1,2,"SKU001', good=0))
-    assert message == "1 of 1 rows have a broken quotation or field (unexpected end of data) (first: row 1, '')"
+    assert message == "1 of 1 rows have a broken quotation or field (unexpected end of data) (first: line 2, '')"
 
 
 def test_a_header_that_cannot_be_read_is_named() -> None:
@@ -191,8 +204,8 @@ def test_no_more_than_80_bytes_are_shown_of_a_last_line_that_was_cut_off_even_if
 
 
 def test_a_carriage_return_in_quotes_is_what_was_written() -> None:
-    assert refusal(csv_of('1,2,"\r"')).endswith("a blank product_code (first: row 1, '\\r')")
+    assert refusal(csv_of('1,2,"\r"')).endswith("a blank product_code (first: line 2, '\\r')")
 
 
 def test_a_long_value_is_cut_to_80_characters() -> None:
-    assert refusal(csv_of(f"{'x' * 100},1,SKU001")).endswith(f"(first: row 1, '{'x' * 80}')")
+    assert refusal(csv_of(f"{'x' * 100},1,SKU001")).endswith(f"(first: line 2, '{'x' * 80}')")

@@ -69,8 +69,8 @@ def test_without_a_champion_to_compare_with_the_gate_is_open_and_says_why() -> N
 @pytest.mark.parametrize(
     ("misbehaving", "reason"),
     [
-        (curve(1.0, np.nan, 3.0), "SKU001: no finite estimate at 1 orders"),
-        (curve(1.0, np.inf), "SKU001: no finite estimate at 1 orders"),
+        (curve(1.0, np.nan, 3.0), "SKU001: the estimate is not a finite number at 1 orders"),
+        (curve(1.0, np.inf), "SKU001: the estimate is not a finite number at 1 orders"),
         (curve(-0.5, 1.0), "SKU001: -0.500 h at 0 orders is negative"),
         (curve(1.0, 3.0, 2.0, 4.0), "SKU001: falls from 3.000 to 2.000 h at 2 orders"),
         (curve(1.0, 12.6), "SKU001: 12.600 h at 1 orders is above 12.500 h"),
@@ -157,7 +157,7 @@ def test_an_old_dataset_warns_and_then_rejects(age: float, outcome: str) -> None
         (
             lambda: behaviour_gate([curve(float("nan")), curve(1.0, highest=0.0)]),
             *("behaviour", "reject"),
-            ["SKU001: no finite estimate at 0 orders", "SKU001: 1.000 h at 0 orders is above 0.000 h"],
+            ["SKU001: the estimate is not a finite number at 0 orders", "SKU001: 1.000 h at 0 orders is above 0.000 h"],
             behaviour(2, 2, 1.0, 0.0, 1.0),
         ),
         (lambda: behaviour_gate([]), "behaviour", "pass", [], behaviour(0, 0, 0.0, 0.0, 0.0)),
@@ -168,7 +168,7 @@ def test_an_old_dataset_warns_and_then_rejects(age: float, outcome: str) -> None
         ),
         (
             lambda: freshness_gate(9.0, 30.5),
-            *("freshness", "warn", ["the newest dataset is 9.0 days old, more than 8: Friday's did not come"]),
+            *("freshness", "warn", ["the newest dataset is 9.0 days old, more than 8: Friday's dataset is missing"]),
             {"age_days": 9.0, "max_age_days": 30.5, "stale_days": 8.0},
         ),
         (
@@ -196,7 +196,7 @@ def test_an_estimate_at_the_very_limit_is_within_it() -> None:
 
 def test_where_not_every_number_of_orders_is_asked_about_the_orders_are_named_as_they_are() -> None:
     for hours, reason in (
-        ([1.0, np.nan, 2.0], "SKU001: no finite estimate at 3 orders"),
+        ([1.0, np.nan, 2.0], "SKU001: the estimate is not a finite number at 3 orders"),
         ([0.0, -1.0, 2.0], "SKU001: -1.000 h at 3 orders is negative"),
         ([1.0, 3.0, 2.0], "SKU001: falls from 3.000 to 2.000 h at 7 orders"),
         ([1.0, 2.0, 13.0], "SKU001: 13.000 h at 7 orders is above 12.500 h"),
