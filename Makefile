@@ -69,8 +69,8 @@ status: .venv/installed ## Show each replica's commit and model, the last weekly
 	@$(BIN)/python -m operations.status
 
 .PHONY: e2e
-e2e: .venv/installed .venv-bodywork/installed ## Prove all of it on the cluster of KUBECONFIG, which must be fresh; e2e/__init__.py has the settings
-	@$(BIN)/python -m e2e.run
+e2e: .venv/installed .venv-bodywork/installed ## Prove every promise on the cluster of KUBECONFIG, which must be fresh; settings: e2e/__init__.py (ARGS=--list)
+	@$(BIN)/python -m e2e.run $(ARGS)
 
 .PHONY: monitoring-test
 monitoring-test: ## Test the alert rules by promtool (Debian: apt install prometheus)

@@ -1,4 +1,4 @@
-"""A client as README's page for the backend team describes it; `make e2e` runs it against every roll-out.
+"""The client that docs/how-to/call-the-api.md describes; `make e2e` runs it through every roll-out.
 
 python -m e2e.example_client http://127.0.0.1:8000 SKU001 112
 """
@@ -18,7 +18,7 @@ CONNECTIONS = urllib3.PoolManager(
 
 
 def hours_to_dispatch(service: str, product_code: str, orders_placed: int) -> float | None:
-    """How many hours to show to the customer; None if there is no estimate, and then none is shown."""
+    """Return the hours to show to the customer; None if there is no estimate to show."""
     order = {"product_code": product_code, "orders_placed": orders_placed}
     try:
         answer = CONNECTIONS.request("POST", service + ROUTE, json=order)

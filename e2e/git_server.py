@@ -1,4 +1,4 @@
-"""Serves one git repository over HTTP, read-only, under any OWNER/NAME, to those who have the token."""
+"""Serve one git repository over HTTP, read-only, under any OWNER/NAME, to clients with the token."""
 
 import base64
 import os
@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 
 
 class GitServer(ThreadingHTTPServer):
-    """git's own CGI program behind Basic authentication; counts who came without and with the token."""
+    """Git's own CGI program behind Basic authentication; it counts requests with and without the token."""
 
     def __init__(self, address: tuple[str, int], repository: Path, token: str) -> None:
         super().__init__(address, _Handler)

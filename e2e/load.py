@@ -1,10 +1,10 @@
-"""Constant load on the service: every answer counts, and nothing is tried again.
+"""Constant load on the service; every answer counts, and no request is retried.
 
     python -m e2e.load http://127.0.0.1:30080 [--kept 8] [--new 4] [--slow 4] [--example 2]
 
-runs until SIGTERM, or the end of its input, which comes with the end of whoever started it; then prints what it saw as
-JSON. A request that is refused, reset, not answered in time, not with 200 or not in the right form has failed. The
-example client alone may try twice, as it does: no estimate is its failure, and it is counted apart.
+It runs until SIGTERM or the end of its standard input, and then prints its counts as JSON. A request fails if it is
+refused, reset, late, or answered with another status than 200 or in another form. Only the example client retries,
+once; it fails if it gets no estimate.
 """
 
 import argparse
@@ -22,15 +22,15 @@ from e2e.example_client import ROUTE, hours_to_dispatch
 
 BODY = b'{"product_code": "SKU001", "orders_placed": 112}'
 TIMEOUT_SECONDS = 10
-KEPT_PAUSE = 0.03  # seconds between two requests of a client that keeps its connection
-NEW_PAUSE = 0.1  # the same, of one that opens a connection for each
+KEPT_PAUSE = 0.03  # seconds between two requests on a kept connection
+NEW_PAUSE = 0.1  # seconds between two requests of a client that opens a connection for each
 IN_FLIGHT_SECONDS = 1.0  # how long a slow client takes to send its request
 FAILURES_KEPT = 20
 CLIENTS = {"kept": 8, "new": 4, "slow": 4, "example": 2}  # how many of each kind
 
 
 class Tally:
-    """What all clients saw."""
+    """The counts of all clients."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -42,7 +42,7 @@ class Tally:
         self.slowest = 0.0  # seconds that an answer took, of a request that was sent at once
 
     def answered(self, kind: str, seconds: float, version: str | None = None) -> None:
-        """Count a right answer, and which model it was of: the example client, which tries twice, does not know."""
+        """Count a valid answer and the version that gave it, which the example client does not know."""
         with self._lock:
             self.answers_by_kind[kind] += 1
             self.slowest = max(self.slowest, seconds if kind != "slow" else 0.0)
@@ -64,7 +64,7 @@ class Tally:
 
 
 class Client(threading.Thread):
-    """One client: sends, waits for the answer, pauses, and sends again."""
+    """A client that sends, waits for the answer, pauses, and sends again."""
 
     def __init__(self, kind: str, address: str, tally: Tally, stopped: threading.Event) -> None:
         super().__init__(daemon=True)
@@ -75,7 +75,7 @@ class Client(threading.Thread):
         self._pause = {"kept": KEPT_PAUSE, "new": NEW_PAUSE, "slow": 0.0}[kind]
 
     def run(self) -> None:
-        """Go on until stopped; a connection that failed is replaced, the request on it is lost."""
+        """Run until stopped; replace a failed connection and count its request as failed."""
         connection = None
         while not self._stopped.is_set():
             connection = connection or http.client.HTTPConnection(self._address, timeout=TIMEOUT_SECONDS)
@@ -113,7 +113,7 @@ class Client(threading.Thread):
 
 
 class ExampleClient(threading.Thread):
-    """The client of README's page for the backend team."""
+    """The client of docs/how-to/call-the-api.md."""
 
     def __init__(self, url: str, tally: Tally, stopped: threading.Event) -> None:
         super().__init__(daemon=True)
@@ -122,7 +122,7 @@ class ExampleClient(threading.Thread):
         self._stopped = stopped
 
     def run(self) -> None:
-        """Ask until stopped."""
+        """Run until stopped."""
         while not self._stopped.is_set():
             start = time.monotonic()
             if hours_to_dispatch(self._url, "SKU001", 112) is None:
@@ -133,7 +133,7 @@ class ExampleClient(threading.Thread):
 
 
 def main() -> None:
-    """Load until SIGTERM."""
+    """Run all clients until SIGTERM."""
     parser = argparse.ArgumentParser(prog="python -m e2e.load", description=__doc__)
     parser.add_argument("url")
     for kind, number in CLIENTS.items():

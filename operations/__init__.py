@@ -1,11 +1,16 @@
-"""What is done to a cluster: deploy, roll back, look, and retrain each week.
+"""Operations on a cluster: deploy, roll back, show the status, and retrain every week.
 
-image         the stage image and its tag
-cluster       kubectl, git and Bodywork, as commands whose refusals are one line
-service       what is expected of the Deployment that Bodywork makes, and of its replicas
-deploy        make deploy
-rollback      make rollback
-status        make status
-weekly        what the CronJob runs: the same deployment again, if there is a week that nobody trained on
-ask_replica   runs inside a replica: what it serves, and from which commit
+image     the stage image and its tag
+cluster   run kubectl, git and Bodywork; each failure is one line
+service   the Deployment that Bodywork makes, and its replicas
+deploy    make deploy
+rollback  make rollback
+status    make status
+weekly    what the CronJobs run: deploy again if there is a new week
+
+Scripts that run elsewhere:
+
+ask_replica     in a replica: its commit, its model and an estimate
+ask_docker_hub  in Bodywork's environment: does Docker Hub have the image?
+ask_kubernetes  in Bodywork's environment: the Deployment, for the weekly run
 """

@@ -1,4 +1,4 @@
-"""Runs inside a replica, from standard input: prints, as JSON, what it serves, from which commit, and one estimate.
+"""Print, as JSON, a replica's commit, its model and one estimate. Runs inside the replica, from standard input.
 
 Arguments: the replica's port, and the Service's host and port for the estimate.
 """
@@ -15,7 +15,7 @@ SERVICE_SECONDS = 15
 
 
 def main(port: str, service: str) -> None:
-    """Ask this replica for its state, and the Service, as the backend does, for an estimate."""
+    """Ask this replica for its state, and the Service for an estimate, as the backend does."""
     with urllib.request.urlopen(f"http://127.0.0.1:{port}/openapi.json", timeout=10) as answer:
         body = json.load(answer)["paths"][ROUTE]["post"]["requestBody"]["content"]["application/json"]
     with urllib.request.urlopen(f"http://127.0.0.1:{port}/readyz", timeout=10) as answer:
@@ -43,7 +43,7 @@ def main(port: str, service: str) -> None:
 
 
 def ask(request: urllib.request.Request) -> object:
-    """Ask the Service; one that was made a moment ago is not known to every node yet, and refuses."""
+    """Ask the Service, and try again while a new Service is not known to every node."""
     deadline = time.monotonic() + SERVICE_SECONDS
     while True:
         try:

@@ -1,4 +1,4 @@
-"""The commands that this package is made of: kubectl, git and Bodywork, each refusal told in one line."""
+"""Run kubectl, git and Bodywork, and turn each failure into one line."""
 
 import atexit
 import json
@@ -18,17 +18,17 @@ from typing import Any
 import yaml
 
 ROOT = Path(__file__).parents[1]
-CONTROLLER_NAMESPACE = "bodywork-deployment-jobs"  # Bodywork's own, fixed in its code
-CALL_SECONDS = 60  # Bodywork's own start takes 30 s on a machine that is busy
+CONTROLLER_NAMESPACE = "bodywork-deployment-jobs"  # fixed in Bodywork's code
+CALL_SECONDS = 60  # Bodywork alone takes 30 s to start on a busy machine
 
 
 class OperationError(Exception):
-    """The operation cannot go on; the message is the one line that the operator is told."""
+    """The operation cannot go on; the message is the one line that is printed."""
 
 
 @dataclass(frozen=True)
 class Project:
-    """What bodywork.yaml says."""
+    """The settings of bodywork.yaml that the operations need."""
 
     name: str
     image: str
@@ -50,7 +50,7 @@ class Project:
 
 
 def read_project(root: Path = ROOT) -> Project:
-    """Read bodywork.yaml, already found valid by Bodywork itself."""
+    """Read bodywork.yaml, which Bodywork has validated."""
     config = yaml.safe_load((root / "bodywork.yaml").read_text())
     stages = config["stages"]
     (batch,) = (name for name, stage in stages.items() if "batch" in stage)
@@ -73,13 +73,13 @@ def read_project(root: Path = ROOT) -> Project:
 def run(
     command: Sequence[str | Path], what: str, *, stdin: str | None = None, seconds: float = CALL_SECONDS, **more: Any
 ) -> str:
-    """Run a command to its end and return its output; an OperationError has the last thing that it said."""
+    """Run a command and return its output; OperationError with its last line if it fails."""
     try:
         done = subprocess.run(
             command, input=stdin, capture_output=True, text=True, timeout=seconds, check=False, **more
         )
     except FileNotFoundError as error:
-        raise OperationError(f"{what}: there is no command {command[0]}") from error
+        raise OperationError(f"{what}: the command {command[0]} is not installed") from error
     except subprocess.TimeoutExpired as error:
         raise OperationError(f"{what}: no answer in {seconds:g} s") from error
     if done.returncode:
@@ -95,29 +95,29 @@ def kubectl(*arguments: str, stdin: str | None = None, seconds: float = CALL_SEC
 
 
 def get(kind: str, namespace: str, *arguments: str) -> Any:
-    """An object, or a list of them, as kubectl reads it; None for one that is not there."""
+    """Return an object, or a list of objects, as kubectl reads it; None if it does not exist."""
     text = kubectl("get", kind, "-n", namespace, "-o", "json", "--ignore-not-found", *arguments)
     return json.loads(text) if text.strip() else None
 
 
 def items(kind: str, namespace: str, *arguments: str) -> list[dict[str, Any]]:
-    """The objects of a kind; kubectl says nothing at all where there are none."""
+    """Return the objects of a kind; kubectl prints nothing if there are none."""
     found: list[dict[str, Any]] = (get(kind, namespace, *arguments) or {"items": []})["items"]
     return found
 
 
 def check_context(required: bool) -> str:
-    """The current context; an OperationError if CONTEXT names another, or is needed and not set.
+    """Return the current context; OperationError if CONTEXT names another one, or is required and not set.
 
-    Where it is needed, every later command goes to it, whatever becomes the current one meanwhile.
+    If CONTEXT is required, all later commands go to this cluster, even if another terminal changes the current context.
     """
     current = kubectl("config", "current-context").strip()
     wanted = os.environ.get("CONTEXT")
     if not wanted and required:
-        raise OperationError(f"say which cluster is meant: CONTEXT={current} if it is the current one of kubectl")
+        raise OperationError(f"CONTEXT is not set: name the cluster, for instance the current one: CONTEXT={current}")
     if wanted and wanted != current:
         raise OperationError(
-            f"the current context is {current}, CONTEXT says {wanted}: kubectl config use-context {wanted}"
+            f"the current context is {current}, but CONTEXT says {wanted}: kubectl config use-context {wanted}"
         )
     if required:
         folder = Path(tempfile.mkdtemp(prefix="kubeconfig-"))  # nobody else's to read
@@ -129,26 +129,26 @@ def check_context(required: bool) -> str:
 
 
 def check_namespace(name: str) -> bool:
-    """Is the namespace there? An OperationError if the cluster does not answer, or is removing it."""
+    """Whether the namespace exists; OperationError if the cluster does not answer or is deleting it."""
     namespace = get(f"namespace/{name}", "default")
     if namespace is None:
         return False
     if namespace["status"]["phase"] != "Active":
-        raise OperationError(f"namespace {name} is {namespace['status']['phase']}: wait until it is gone, or active")
+        raise OperationError(f"namespace {name} is {namespace['status']['phase']}: wait until it is gone or active")
     return True
 
 
 def check_rights(namespace: str, wanted: Mapping[str, str]) -> None:
-    """An OperationError names everything wanted that the current user may not do; no namespace is the whole cluster."""
+    """Raise OperationError with every wanted right that the current user lacks; "" stands for the whole cluster."""
     if refused := refused_rights(namespace, wanted):
         where = f"namespace {namespace}" if namespace else "the whole cluster"
-        raise OperationError(f"no right in {where} to {', '.join(refused)}")
+        raise OperationError(f"you have no right in {where} to {', '.join(refused)}")
 
 
 def refused_rights(namespace: str, wanted: Mapping[str, str], *arguments: str) -> list[str]:
-    """Which of the wanted rights the current user, or the one that kubectl's arguments name, does not have.
+    """Return the wanted rights that the current user, or the user in kubectl's arguments, does not have.
 
-    `wanted` has the verbs of each resource, such as {"deployments.apps": "get list", "pods/log": "get"}.
+    `wanted` maps resources to verbs, such as {"deployments.apps": "get list", "pods/log": "get"}.
     """
     asked = [(verb, resource) for resource, verbs in wanted.items() for verb in verbs.split()]
     reviews = [_review(namespace, verb, resource) for verb, resource in asked]
@@ -158,7 +158,7 @@ def refused_rights(namespace: str, wanted: Mapping[str, str], *arguments: str) -
 
 
 def _review(namespace: str, verb: str, resource: str) -> dict[str, Any]:
-    """The question to Kubernetes whether the current user may do this."""
+    """Return the object that asks Kubernetes whether the current user may do this."""
     name, _, part = resource.partition("/")
     kind, _, group = name.partition(".")
     attributes = {"namespace": namespace, "verb": verb, "group": group, "resource": kind, "subresource": part}
@@ -170,19 +170,19 @@ def _review(namespace: str, verb: str, resource: str) -> dict[str, Any]:
 
 
 def bodywork(*arguments: str) -> list[str | Path]:
-    """Bodywork's command line, mended, from its own environment."""
+    """Return the command for Bodywork with this project's fixes, in Bodywork's own environment."""
     return [bodywork_python(), ROOT / "deploy/bodywork", *arguments]
 
 
 def bodywork_python() -> Path:
-    """The interpreter of Bodywork's own environment."""
+    """Return the Python of Bodywork's own environment."""
     return Path(os.environ.get("BODYWORK_PYTHON", ROOT / ".venv-bodywork/bin/python")).absolute()
 
 
 def warnings_since(namespace: str, moment: str) -> list[str]:
-    """What Kubernetes warned of in a namespace since `moment` (RFC 3339, UTC), newest last, each once."""
+    """Return Kubernetes's warnings in a namespace since `moment` (RFC 3339, UTC), newest last, without duplicates."""
     with suppress(OperationError):
-        chosen = "type=Warning,involvedObject.kind!=PodDisruptionBudget"  # which warns in every roll-out
+        chosen = "type=Warning,involvedObject.kind!=PodDisruptionBudget"  # these come with every roll-out
         events = items("events", namespace, "--field-selector", chosen)
         recent = [event for event in events if (event.get("lastTimestamp") or moment) >= moment]
         recent.sort(key=lambda event: event.get("lastTimestamp") or moment)
@@ -191,16 +191,19 @@ def warnings_since(namespace: str, moment: str) -> list[str]:
 
 
 def step(text: str) -> None:
-    """Say what is done now."""
+    """Print what is done now."""
     print(f"==> {text}", flush=True)
 
 
 def exit_code(operation: Callable[[], None]) -> int:
-    """Run an operation; 1 and one line on standard error if it was refused, failed, or was interrupted."""
+    """Run an operation; return 0, or 1 after one line on standard error if it failed or was interrupted."""
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _interrupt)
     try:
         operation()
+        sys.stdout.flush()
+    except BrokenPipeError:  # a reader such as `head` has read enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except OperationError as error:
         print(f"ERROR: {error}", file=sys.stderr)
         return 1
@@ -208,7 +211,7 @@ def exit_code(operation: Callable[[], None]) -> int:
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:
-    """An error like others: whoever has something to take back does so, undisturbed, and says how things stand."""
+    """Raise an error like any other, so that a started roll-out is undone; ignore further signals until then."""
     for each in (signal.SIGINT, signal.SIGTERM):
         signal.signal(each, signal.SIG_IGN)
     raise OperationError(f"interrupted by {signal.Signals(number).name}")

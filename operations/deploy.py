@@ -1,8 +1,13 @@
-"""make deploy: the commit that is checked out, by Bodywork, and then verified: Bodywork's exit code alone is no proof.
+"""make deploy: deploy the checked-out commit with Bodywork and verify the result, since its exit code proves nothing.
 
-Settings: CONTEXT, the kubectl context that is meant; CLUSTER, deploy/cluster (the default) or deploy/eks; GIT_REMOTE,
-where the tag is pushed (origin); GIT_URL, how pods reach the repository (the remote's address); GIT_TOKEN for a private
-one; WAIT_SECONDS, how long to wait for another deployment to end (900).
+Settings from the environment:
+
+    CONTEXT       kubectl's context, as a confirmation of the cluster
+    CLUSTER       deploy/cluster (default) or deploy/eks
+    GIT_REMOTE    the git remote that the tag is pushed to (default: origin)
+    GIT_URL       the https:// address from which pods clone (default: the remote's)
+    GIT_TOKEN     for a private repository; it may push tags
+    WAIT_SECONDS  how long to wait for another deployment to end (default: 900)
 """
 
 import json
@@ -45,7 +50,7 @@ from operations.image import check_tag, is_on_hub
 from pipeline.registry.champion import PROMOTED
 
 APPLY = "get create patch"
-PROJECT_RIGHTS = {  # kubectl's own, Bodywork's, and what kubectl apply needs
+PROJECT_RIGHTS = {  # for kubectl, for Bodywork, and for kubectl apply
     "jobs.batch": "get list create delete",
     "deployments.apps": f"{APPLY} list watch delete",
     "deployments.apps/scale": "patch",
@@ -76,15 +81,15 @@ CLUSTER_RIGHTS = {
     "clusterroles.rbac.authorization.k8s.io": APPLY,
     "clusterrolebindings.rbac.authorization.k8s.io": f"{APPLY} list",
 }
-PLACEHOLDER_ACCOUNT = "111122223333"  # in deploy/eks: AWS's own for examples
-CLEAN_UP_SECONDS = 60  # for Bodywork, once interrupted
+PLACEHOLDER_ACCOUNT = "111122223333"  # in deploy/eks; AWS uses it in examples
+CLEAN_UP_SECONDS = 60  # for Bodywork after an interruption
 POLL_SECONDS = 2
 _REASON = re.compile(r"(?:ERROR - \S+ - |Deployment failed --> )(.+)")
 _PROMOTED = re.compile(" - " + re.escape(PROMOTED).replace("%s", r"(\S+)", 1).replace("%s", ".*"))
 
 
 def main() -> int:
-    """Deploy; 0 if every replica runs this commit and answers, 1 if not."""
+    """Deploy; return 0 if every replica runs this commit and answers, and 1 otherwise."""
     return exit_code(_deploy)
 
 
@@ -95,29 +100,29 @@ def _deploy() -> None:
     _wait_for_others(project)
     step(f"applying {folder.relative_to(ROOT)}")
     kubectl("apply", "-k", str(folder))
-    _check_secrets(project)  # again: the namespaces may be new, and the wait was long
+    _check_secrets(project)  # again: the namespaces may be new, and the wait may have been long
     for fault in service.prepare(project, folder):
         step(f"patched into {project.service}: {fault}")
     step(f"Bodywork: {url}, tag {tag}")
     before = service.last_updated(get(f"deployment/{project.service}", project.name))
     _run_bodywork(project, url, tag)
     try:
-        _wait_for_others(project)  # a weekly run that began meanwhile
+        _wait_for_others(project)  # a weekly run may have started
         verify(project, folder, commit, tag, before)
         _schedule(project, folder, url, tag)
     except OperationError as error:
         raise OperationError(
-            f"{tag} was rolled out, and not verified: {error}. The weekly runs stay with the tag before; "
-            "make deploy once more, or of the commit before"
+            f"{tag} was rolled out, but it is not what was deployed: {error}. The weekly runs keep the previous tag. "
+            "Run make deploy again, or deploy the previous commit"
         ) from error
     step(f"deployed {tag}")
 
 
 def verify(project: Project, folder: Path, commit: str, tag: str, before: str | None) -> None:
-    """An OperationError if one replica is not what was deployed, or Bodywork did nothing since `before`."""
+    """Raise OperationError if a replica is not what was deployed, or if Bodywork deployed nothing since `before`."""
     deployment = get(f"deployment/{project.service}", project.name)
     if deployment is None or service.last_updated(deployment) == before:
-        raise OperationError("Bodywork ended with exit code 0, and deployed nothing: its log is above")
+        raise OperationError("Bodywork ended with exit code 0 but deployed nothing: see its log above")
     service.check_deployment(project, deployment, folder, tag)
     service.wait_for_rollout(project)
     replicas = service.ask_replicas(project)
@@ -128,18 +133,22 @@ def verify(project: Project, folder: Path, commit: str, tag: str, before: str | 
 
 
 def _check() -> tuple[Project, Path, str, str]:
-    """Refuse what cannot work before anything is touched, the quick checks first."""
+    """Refuse what cannot work before anything is changed; quick checks come first."""
     context = check_context(required=True)
     changes = run(["git", "status", "--porcelain"], "git status", cwd=ROOT).splitlines()
     if changes:
-        raise OperationError(f"{len(changes)} changes are not committed, the first: {changes[0].strip()}; commit them")
+        raise OperationError(
+            f"{len(changes)} changes are not committed, the first is {changes[0].strip()}: commit them"
+        )
     commit = run(["git", "rev-parse", "HEAD"], "git", cwd=ROOT).strip()
     url = os.environ.get("GIT_URL") or run(["git", "remote", "get-url", _remote()], "git", cwd=ROOT).strip()
     for address in (url, _remote()):
         if "@" in urlsplit(address).netloc:
-            raise OperationError("GIT_URL or GIT_REMOTE has a name or a token in it, for all to see: set GIT_TOKEN")
+            raise OperationError(
+                "GIT_URL or GIT_REMOTE has a name or a token in it, which logs would show: set GIT_TOKEN instead"
+            )
     if not url.startswith("https://"):
-        raise OperationError(f"GIT_URL: {url} is not https://, which is how pods clone; set GIT_URL")
+        raise OperationError(f"GIT_URL is {url}, but pods clone by https://: set GIT_URL")
     run(bodywork("validate", "--check-files"), "bodywork.yaml", cwd=ROOT)
     project, folder = read_project(), service.cluster_folder()
     check_tag(project.image)
@@ -201,7 +210,7 @@ def _other_deployments(project: Project) -> str | None:
 
 
 def _check_secrets(project: Project) -> None:
-    """An OperationError if the stages or the weekly run would miss a secret that bodywork.yaml names."""
+    """Raise OperationError if the stages or the weekly run would lack a secret that bodywork.yaml names."""
     for namespace in (project.name, CONTROLLER_NAMESPACE):
         for name, variables in project.secrets.items():
             found = (get(f"secret/{name}", namespace) or {}).get("data", {})
@@ -216,10 +225,12 @@ def _check_secrets(project: Project) -> None:
 
 
 def _push_tag(tag: str, commit: str) -> None:
-    """A tag for this deployment: pods clone it, so that one started on Tuesday runs what was deployed on Saturday."""
+    """Push a tag for this deployment. Pods clone it: one started on Tuesday runs what was deployed on Saturday."""
     there = run(["git", "ls-remote", _remote(), f"refs/tags/{tag}"], "git ls-remote", cwd=ROOT, env=_git_environment())
     if there and there.split()[0] != commit:
-        raise OperationError(f"tag {tag} at {_remote()} is {there.split()[0][:7]}, not {commit[:7]}: somebody moved it")
+        raise OperationError(
+            f"tag {tag} at {_remote()} is {there.split()[0][:7]}, expected {commit[:7]}: somebody moved it, delete it"
+        )
     if not there:
         run(
             ["git", "push", "--quiet", _remote(), f"{commit}:refs/tags/{tag}"],
@@ -231,14 +242,14 @@ def _push_tag(tag: str, commit: str) -> None:
 
 
 def _git_environment() -> dict[str, str]:
-    """This process's environment; with GIT_TOKEN, git here gets the token by the helper that the image has, too."""
+    """Return this environment; with GIT_TOKEN, git gets the token from the same helper as in the image."""
     environment = {**os.environ, "GIT_TERMINAL_PROMPT": "0"}
     if environment.get("GIT_TOKEN"):
         number = int(environment.get("GIT_CONFIG_COUNT", "0"))
         environment |= {
             "GIT_CONFIG_COUNT": str(number + 2),
             f"GIT_CONFIG_KEY_{number}": "credential.helper",
-            f"GIT_CONFIG_VALUE_{number}": "",  # none of this user's own: they would be told the token, and keep it
+            f"GIT_CONFIG_VALUE_{number}": "",  # turn off the user's own helpers, which would store the token
             f"GIT_CONFIG_KEY_{number + 1}": "credential.helper",
             f"GIT_CONFIG_VALUE_{number + 1}": str(ROOT / "deploy/git-credential-token"),
         }
@@ -246,12 +257,12 @@ def _git_environment() -> dict[str, str]:
 
 
 def _run_bodywork(project: Project, url: str, tag: str) -> None:
-    """Run the deployment with its log on standard output; what went wrong is told by whoever saw it first."""
+    """Run Bodywork's deployment and print its log; OperationError with the first cause if it fails."""
     started = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-    good, old = service.replica_set_that_serves(project), service.pods(project)
+    good, old = service.serving_replica_set(project), service.pods(project)
     interruption = None
     with (
-        tempfile.TemporaryDirectory() as folder,  # it clones into the working directory
+        tempfile.TemporaryDirectory() as folder,  # Bodywork clones into the working directory
         subprocess.Popen(
             bodywork("create", "deployment", url, f"--branch={tag}"),
             cwd=folder,
@@ -259,7 +270,7 @@ def _run_bodywork(project: Project, url: str, tag: str) -> None:
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
-            start_new_session=True,  # Ctrl-C reaches it once, from here
+            start_new_session=True,  # Ctrl-C reaches it only once, from here
         ) as process,
     ):
         said = []
@@ -270,7 +281,7 @@ def _run_bodywork(project: Project, url: str, tag: str) -> None:
                 said.append(_show(line))
             process.wait()
         except OperationError as error:
-            step(f"{error}: taking back what was begun, which takes a minute")
+            step(f"{error}: undoing the roll-out, which takes a minute")
             interruption = str(error)
             said += [_show(line) for line in _end(process).splitlines()]
     if not process.returncode and not interruption:
@@ -279,9 +290,9 @@ def _run_bodywork(project: Project, url: str, tag: str) -> None:
     told = [interruption] if interruption else [*reasons[:1], *warnings_since(project.name, started)[-1:]]
     undone = service.take_back(project, good, old, tag)
     if promoted := next((found[1] for line in said if (found := _PROMOTED.search(line))), None):
-        told.append(f"{promoted}, which it promoted before, is the champion all the same")
+        told.append(f"{promoted}, which the training promoted before, remains the champion")
     raise OperationError(
-        f"Bodywork ended with exit code {process.returncode}, {undone}: {'; '.join(told) or 'its log is above'}"
+        f"Bodywork ended with exit code {process.returncode}, {undone}: {'; '.join(told) or 'see its log above'}"
     )
 
 
@@ -292,7 +303,7 @@ def _show(line: str) -> str:
 
 
 def _end(process: "subprocess.Popen[str]") -> str:
-    """Let Bodywork take its Job and its roll-out back, as it does when interrupted; the rest of what it said."""
+    """Interrupt Bodywork, so that it deletes its Job and its roll-out; return the rest of its log."""
     process.send_signal(signal.SIGINT)
     try:
         return process.communicate(timeout=CLEAN_UP_SECONDS)[0]
@@ -302,7 +313,7 @@ def _end(process: "subprocess.Popen[str]") -> str:
 
 
 def _interrupt_if_replicas_crash(project: Project, old: set[str], process: "subprocess.Popen[str]") -> None:
-    """End a roll-out that cannot succeed: Bodywork waits out its time limit, and takes an interruption as that."""
+    """Interrupt Bodywork if new replicas crash; it would wait until its time limit."""
     while process.poll() is None:
         with suppress(OperationError):
             if new := service.crashed_pods(project) - old:
@@ -313,7 +324,7 @@ def _interrupt_if_replicas_crash(project: Project, old: set[str], process: "subp
 
 
 def _schedule(project: Project, folder: Path, url: str, tag: str) -> None:
-    """The weekly run deploys what was verified, never the branch's head."""
+    """Make the weekly run deploy the verified tag, and never the head of the branch."""
     schedules = json.loads(json.dumps(yaml.safe_load((ROOT / "deploy/schedule.yaml").read_text())))  # no shared parts
     for cronjob in schedules["items"]:
         (container,) = cronjob["spec"]["jobTemplate"]["spec"]["template"]["spec"]["containers"]

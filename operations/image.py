@@ -1,7 +1,7 @@
-"""The stage image: its tag is derived from what goes in, so that the same input is never built twice.
+"""The stage image. Its tag is a digest of its inputs, so that the same inputs are never built twice.
 
-python -m operations.image       build and push what bodywork.yaml names, unless it is there
-python -m operations.image tag   print the tag that the inputs give
+python -m operations.image       build and push the image that bodywork.yaml names, unless it exists
+python -m operations.image tag   print the tag for the present inputs
 """
 
 import hashlib
@@ -24,21 +24,11 @@ INPUTS = (
 )
 BUILD_SECONDS = 1800
 
-_IS_ON_HUB = """
-import sys
-from bodywork import workflow_execution
-answers = []
-get = workflow_execution.requests.Session.get
-workflow_execution.requests.Session.get = lambda *what: answers.append(get(*what)) or answers[-1]
-is_there = workflow_execution.image_exists_on_dockerhub(*workflow_execution.parse_dockerhub_image_string(sys.argv[1]))
-if not is_there and answers[-1].status_code != 404:
-    sys.exit(f"the answer has status {answers[-1].status_code}")
-print("yes" if is_there else "no")
-"""
+_ASK_DOCKER_HUB = Path(__file__).with_name("ask_docker_hub.py")
 
 
 def derive_tag(root: Path = ROOT) -> str:
-    """The tag of an image with these inputs."""
+    """Return the tag of an image with these inputs."""
     digest = hashlib.sha256()
     for name in INPUTS:
         content = hashlib.sha256((root / name).read_bytes()).hexdigest()
@@ -47,23 +37,22 @@ def derive_tag(root: Path = ROOT) -> str:
 
 
 def check_tag(image: str) -> None:
-    """An OperationError if bodywork.yaml names another tag than the inputs give."""
+    """Raise OperationError if bodywork.yaml names another tag than the one of the inputs."""
     name, _, tag = image.partition(":")
     expected = derive_tag()
     if tag != expected:
-        raise OperationError(f"bodywork.yaml names {image}, its inputs give {name}:{expected}: put that there")
+        raise OperationError(
+            f"bodywork.yaml names the image {image}, but its inputs give {name}:{expected}: change bodywork.yaml"
+        )
 
 
 def is_on_hub(image: str) -> bool:
-    """Is the image on Docker Hub? Asked by Bodywork's own code, which refuses to deploy if it is not.
-
-    An OperationError if Docker Hub says neither: it may be asked too often.
-    """
-    return run([bodywork_python(), "-c", _IS_ON_HUB, image], "Docker Hub").split()[-1] == "yes"
+    """Whether Docker Hub has the image; OperationError if it does not say, for instance because of its rate limit."""
+    return run([bodywork_python(), _ASK_DOCKER_HUB, image], "Docker Hub").split()[-1] == "yes"
 
 
 def main() -> int:
-    """Build and push, or print the tag; 0 if the image is there afterwards."""
+    """Build and push the image, or print its tag; return 0 if the image exists afterwards."""
     if sys.argv[1:] == ["tag"]:
         print(derive_tag())
         return 0
@@ -74,7 +63,7 @@ def _build() -> None:
     image = read_project().image
     check_tag(image)
     if is_on_hub(image):
-        step(f"{image} is there, nothing to build")
+        step(f"{image} exists already: nothing to build")
         return
     with tempfile.TemporaryDirectory() as folder:
         for name in INPUTS:
@@ -90,7 +79,10 @@ def _build() -> None:
             run(["docker", "build", "--tag", image, folder], f"docker build {image}", seconds=BUILD_SECONDS)
             run(["docker", "push", image], f"docker push {image}", seconds=BUILD_SECONDS)
     if not is_on_hub(image):
-        raise OperationError(f"{image} was built, but Docker Hub does not know it, and Bodywork asks there")
+        raise OperationError(
+            f"{image} was built, but it is not on Docker Hub, where Bodywork looks for it: push it there"
+        )
+    step(f"built and pushed {image}")
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
-"""make rollback: the previous champion again, in every replica, verified.
+"""make rollback: make the previous champion the champion again, load it in every replica, and verify it.
 
-Settings: CONTEXT as for make deploy; REASON, for the history; and the environment of an AWS client that may write
-models/champion.json.
+Settings from the environment: CONTEXT as for make deploy; REASON, kept in the history; and those of an AWS client that
+may write models/champion.json.
 """
 
 import os
@@ -29,7 +29,7 @@ RIGHTS = {"deployments.apps": "get list watch patch", "pods": "get list", "pods/
 
 
 def main() -> int:
-    """Roll back; 0 if every replica serves the previous champion, 1 if not."""
+    """Roll back; return 0 if every replica serves the previous champion, and 1 otherwise."""
     return exit_code(_rollback)
 
 
@@ -50,28 +50,28 @@ def _rollback() -> None:
         service.check_replicas(replicas, version=after)
     except OperationError as error:
         raise OperationError(
-            f"{after} is the champion, but not every replica serves it: {error}. Go on by: {ROLL_REPLICAS}; "
-            "make rollback once more would go back"
+            f"{after} is the champion, but not every replica serves it: {error}. To continue, run: {ROLL_REPLICAS}; "
+            "a second make rollback would cancel the first"
         ) from error
     step(f"{len(replicas)} replicas serve {after}, {time.monotonic() - start:.0f} s after the start")
 
 
 def _move_pointer(bucket: str, reason: str) -> tuple[str, str]:
-    """Make the previous champion the champion again; the versions that were and are it."""
+    """Make the previous champion the champion again; return the old and the new version."""
     try:
         registry = ChampionRegistry(ObjectStore.connect(bucket))
         moved = registry.roll_back(reason, checked_out_commit())
-    except (PromotionUnknown, OperationError) as error:  # S3 did not say, or a signal came
+    except (PromotionUnknown, OperationError) as error:  # S3 did not confirm it, or a signal came
         raise OperationError(
-            f"{error}. It is not known whether the champion was replaced; before make rollback again, which would go "
-            f"back if it was: python -m pipeline.registry {bucket} list"
+            f"{error}. The champion may have changed or not. Look before you roll back again, which would cancel the "
+            f"first: python -m pipeline.registry {bucket} list"
         ) from error
     except WriteConflict as error:
         raise OperationError(
-            f"{error}: somebody else replaced the champion meanwhile: python -m pipeline.registry {bucket} list"
+            f"{error}: somebody else replaced the champion at the same time: python -m pipeline.registry {bucket} list"
         ) from error
     except TimeToDispatchError as error:
-        raise OperationError(f"{error}. The champion is as it was") from error
+        raise OperationError(f"{error}. The champion has not changed") from error
     assert moved.previous is not None
     return moved.previous, moved.version
 

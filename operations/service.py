@@ -1,4 +1,4 @@
-"""The Deployment that Bodywork makes: what this project adds to it, and what its replicas are."""
+"""The Deployment that Bodywork makes: what this project patches into it, and the state of its replicas."""
 
 import json
 import os
@@ -15,16 +15,16 @@ import yaml
 from operations.cluster import ROOT, OperationError, Project, get, items, kubectl
 
 PORT = 8000
-TAG_PREFIX = "deploy-"  # of the tag that is made for a deployment, before the commit's first twelve digits
+TAG_PREFIX = "deploy-"  # of a deployment's tag, followed by the first twelve digits of the commit
 ROLL_OUT_SECONDS = 150
-MAX_CRASHES = 2  # of a new replica: with the kubelet's pauses between, some 20 s after its start
+MAX_CRASHES = 2  # of a new replica, about 20 s after its start
 
 _ASK_REPLICA = Path(__file__).with_name("ask_replica.py")
 
 
 @dataclass(frozen=True)
 class Replica:
-    """What a running replica says of itself, and the estimate that the Service gave to it."""
+    """What a replica says about itself, and an estimate that it got through the Service."""
 
     pod: str
     commit: str
@@ -35,42 +35,47 @@ class Replica:
 
 
 def cluster_folder() -> Path:
-    """The folder with the objects for this kind of cluster: CLUSTER, or any cluster's."""
+    """Return the folder with the objects for this kind of cluster, from CLUSTER."""
     folder = ROOT / os.environ.get("CLUSTER", "deploy/cluster")
     if not (folder / "kustomization.yaml").exists():
-        raise OperationError(f"CLUSTER={folder}: there is no kustomization.yaml, deploy/cluster or deploy/eks is meant")
+        raise OperationError(f"CLUSTER={folder} has no kustomization.yaml (expected deploy/cluster or deploy/eks)")
     return folder
 
 
 def patches(folder: Path) -> list[dict[str, Any]]:
-    """What is patched into Bodywork's Deployment: on any cluster, and besides on the folder's kind of one."""
+    """Return what is patched into Bodywork's Deployment: on every cluster, then on this kind of cluster."""
     files = dict.fromkeys([folder.parent / "cluster/serve-model.yaml", folder / "serve-model.yaml"])
     return [yaml.safe_load(path.read_text()) for path in files if path.exists()]
 
 
-def missing(wanted: Any, found: Any, path: str = "") -> list[str]:
-    """Where `found` lacks, or has otherwise, what `wanted` says.
+def missing(wanted: dict[str, Any], found: dict[str, Any]) -> list[str]:
+    """Return the path of every field in `wanted` that `found` lacks or has with another value."""
+    values = _flatten(found)
+    faults = [path for path, value in _flatten(wanted).items() if values.get(path) != value]
+    return [path for path in faults if not any(path.startswith((f"{parent}.", f"{parent}[")) for parent in faults)]
 
-    Items of a list are matched by name or mount path; where they have none, by their place.
-    """
-    if isinstance(wanted, dict):
-        if not isinstance(found, dict):
-            return [path]
-        return [fault for key, value in wanted.items() for fault in missing(value, found.get(key), f"{path}.{key}")]
-    if isinstance(wanted, list) and wanted and isinstance(wanted[0], dict):
-        faults = []
-        for place, item in enumerate(wanted):
-            key = next((key for key in ("mountPath", "name", "topologyKey") if key in item), None)
-            same = [other for other in found or [] if other.get(key) == item[key]] if key else (found or [])[place:]
-            faults += missing(item, same[0] if same else None, f"{path}[{item[key] if key else place}]")
-        return faults
-    return [] if wanted == found else [path]
+
+def _flatten(value: Any, path: str = "") -> dict[str, Any]:
+    """Return every path in an object with its value. A list item's path has its name, or else its index."""
+    if isinstance(value, dict):
+        children, value = {f"{path}.{key}": child for key, child in value.items()}, {}
+    elif isinstance(value, list) and all(isinstance(item, dict) for item in value):
+        children, value = {f"{path}[{_name(item) or index}]": item for index, item in enumerate(value)}, []
+    else:
+        children = {}
+    return {path: value} | {
+        key: leaf for place, child in children.items() for key, leaf in _flatten(child, place).items()
+    }
+
+
+def _name(item: dict[str, Any]) -> str | None:
+    return next((item[key] for key in ("mountPath", "name", "topologyKey") if key in item), None)
 
 
 def prepare(project: Project, folder: Path) -> list[str]:
-    """Put the patches into the Deployment, made without a replica if Bodywork has not made it; what was not there.
+    """Patch the Deployment, and return the fields that were missing. Without a Deployment, create one without replicas.
 
-    Replicas that run are rolled over; if those with the patches do not start, the ones before serve on.
+    Running replicas are rolled over. If the new ones do not start, the old ones go on serving.
     """
     deployment = get(f"deployment/{project.service}", project.name)
     if deployment is None:
@@ -78,28 +83,28 @@ def prepare(project: Project, folder: Path) -> list[str]:
         deployment = {}
     faults = _lost(deployment, folder)
     if faults:
-        good, old = replica_set_that_serves(project), pods(project)
+        good, old = serving_replica_set(project), pods(project)
         try:
             for patch in patches(folder):
                 kubectl("patch", "deployment", project.service, "-n", project.name, "--patch", json.dumps(patch))
             wait_for_rollout(project)
         except OperationError as error:
             raise OperationError(
-                f"the replicas do not start with what {folder.relative_to(ROOT)} patches in ({error}): "
+                f"the replicas do not start with the patch of {folder.relative_to(ROOT)} ({error}): "
                 f"{take_back(project, good, old)}"
             ) from error
     return faults
 
 
 def check_deployment(project: Project, deployment: dict[str, Any], folder: Path, tag: str) -> None:
-    """An OperationError if the Deployment is not of this tag and its commit, or lost what was patched into it."""
+    """Raise OperationError if the Deployment has another tag or commit, or lost a patched field."""
     labels = deployment["spec"]["template"]["metadata"].get("labels", {})
     for label, expected in (("git-commit-hash", tag.removeprefix(TAG_PREFIX)), ("git-branch", tag)):
         found = labels.get(label, "none")
         if not (found and expected.startswith(found)):
-            raise OperationError(f"{project.service} has {label} {found}, {expected} was deployed")
+            raise OperationError(f"{project.service} has {label} {found}, expected {expected}")
     if faults := _lost(deployment, folder):
-        raise OperationError(f"{project.service} lost what was patched into it: {', '.join(faults)}")
+        raise OperationError(f"{project.service} lost these patched fields: {', '.join(faults)}")
 
 
 def _lost(deployment: dict[str, Any], folder: Path) -> list[str]:
@@ -107,21 +112,21 @@ def _lost(deployment: dict[str, Any], folder: Path) -> list[str]:
 
 
 def is_rolled_out(deployment: dict[str, Any]) -> bool:
-    """Are there only new replicas, all of them ready, and as many as asked for?"""
-    status, seen = deployment["status"], deployment["status"].get("observedGeneration", 0)
+    """Whether all replicas are new and ready, and as many as specified."""
+    status, generation = deployment["status"], deployment["status"].get("observedGeneration", 0)
     counts = {status.get(key, 0) for key in ("replicas", "updatedReplicas", "readyReplicas")}
-    return bool(seen >= deployment["metadata"]["generation"] and counts == {deployment["spec"]["replicas"]})
+    return bool(generation >= deployment["metadata"]["generation"] and counts == {deployment["spec"]["replicas"]})
 
 
 def last_updated(deployment: dict[str, Any] | None) -> str | None:
-    """When Bodywork last deployed, as it says in the pods' template; None if it never did."""
+    """Return when Bodywork last deployed, from the pod template; None if it never did."""
     template = deployment["spec"]["template"]["metadata"] if deployment else {}
     updated: str | None = template.get("annotations", {}).get("last-updated")
     return updated
 
 
 def wait_for_rollout(project: Project, seconds: float = ROLL_OUT_SECONDS) -> None:
-    """Wait until every replica is a new one and ready, and the old ones are gone."""
+    """Wait until every replica is new and ready, and the old ones are gone."""
     kubectl(
         "rollout",
         "status",
@@ -134,22 +139,22 @@ def wait_for_rollout(project: Project, seconds: float = ROLL_OUT_SECONDS) -> Non
     deadline = time.monotonic() + seconds
     while len(_pods(project)) > len(ready_pods(project)):
         if time.monotonic() > deadline:
-            raise OperationError(f"{project.service}: not only ready pods after {seconds:g} s")
+            raise OperationError(f"{project.service} still has pods that are not ready after {seconds:g} s")
         time.sleep(0.5)
 
 
 def ready_pods(project: Project) -> list[str]:
-    """The names of the pods that are ready and not on their way out."""
+    """Return the names of the pods that are ready and not terminating."""
     return [pod["metadata"]["name"] for pod in _pods(project) if _is_ready(pod)]
 
 
 def pods(project: Project) -> set[str]:
-    """The names of all pods that have not ended."""
+    """Return the names of all pods that have not ended."""
     return {pod["metadata"]["name"] for pod in _pods(project)}
 
 
 def crashed_pods(project: Project) -> set[str]:
-    """The names of the pods that have crashed MAX_CRASHES times or more."""
+    """Return the names of the pods that crashed MAX_CRASHES times or more."""
     return {
         pod["metadata"]["name"]
         for pod in _pods(project)
@@ -157,53 +162,55 @@ def crashed_pods(project: Project) -> set[str]:
     }
 
 
-def replica_set_that_serves(project: Project) -> str | None:
-    """The ReplicaSet of most of the ready pods; None if there is no ready one."""
+def serving_replica_set(project: Project) -> str | None:
+    """Return the ReplicaSet of most ready pods; None without a ready pod."""
     hashes = Counter(pod["metadata"]["labels"]["pod-template-hash"] for pod in _pods(project) if _is_ready(pod))
     return f"{project.service}-{hashes.most_common(1)[0][0]}" if hashes else None
 
 
 def take_back(project: Project, good: str | None, old: set[str], tag: str | None = None) -> str:
-    """Go back to the ReplicaSet that served before, if the Deployment has another; says what was done.
+    """Go back to the ReplicaSet that served before, unless Bodywork has done so already; return what was done.
 
-    Bodywork may have gone back by itself, and then nothing is done. Where there was no pod (`old`), none is left. What
-    is not of `tag`, if that is given, is another deployment's, and left to it.
+    Without pods before (`old`), scale to zero. A roll-out of another tag than `tag` belongs to another deployment: it
+    is not touched.
     """
     try:
         return _take_back(project, good, old, tag)
     except OperationError as error:
-        return f"the roll-out could not be taken back ({error})"
+        return f"the roll-out could not be undone ({error})"
 
 
 def _take_back(project: Project, good: str | None, old: set[str], tag: str | None) -> str:
     deployment = _settled(project)
     if deployment is None:
-        return "there is no service"
+        return "the service does not exist"
     if not old:
         kubectl("scale", f"deployment/{project.service}", "-n", project.name, "--replicas=0")
-        return "nothing was there before, and no replica is left"
+        return "there was no replica before, and the new ones were removed"
     replica_set = get(f"replicaset/{good}", project.name) if good else None
     if replica_set is None:
-        return f"what served before is not known, or gone; {len(ready_pods(project))} replicas are ready"
+        return f"the ReplicaSet that served before is unknown or gone; {len(ready_pods(project))} replicas are ready"
     revision = _revision(replica_set)
     if revision != _revision(deployment):
         its_tag = deployment["spec"]["template"]["metadata"].get("labels", {}).get("git-branch")
         if tag and its_tag != tag:
-            return f"{its_tag} is being rolled out by another deployment, and left to it"
+            return f"another deployment is rolling out {its_tag}, which was not touched"
         kubectl("rollout", "undo", f"deployment/{project.service}", "-n", project.name, f"--to-revision={revision}")
     wait_for_rollout(project)
     return f"{len(ready_pods(project))} replicas go on as they were"
 
 
 def _settled(project: Project) -> Any:
-    """The Deployment, when Kubernetes has seen what was last asked of it."""
+    """Wait until Kubernetes has observed the Deployment's last change, and return it."""
     deadline = time.monotonic() + ROLL_OUT_SECONDS
     while True:
         deployment = get(f"deployment/{project.service}", project.name)
         if deployment is None or deployment["status"].get("observedGeneration") == deployment["metadata"]["generation"]:
             return deployment
         if time.monotonic() > deadline:
-            raise OperationError(f"{project.service}: Kubernetes has not looked at it for {ROLL_OUT_SECONDS} s")
+            raise OperationError(
+                f"Kubernetes has not observed the change of {project.service} for {ROLL_OUT_SECONDS} s"
+            )
         time.sleep(0.5)
 
 
@@ -212,7 +219,7 @@ def _revision(item: dict[str, Any]) -> str:
 
 
 def ask_replicas(project: Project) -> list[Replica]:
-    """Ask each ready replica, from inside of it; one that the autoscaler took away meanwhile is none."""
+    """Ask each ready replica from inside its pod; skip one that the autoscaler removes at the same time."""
 
     def ask_or_none(pod: str) -> Replica | None:
         try:
@@ -227,9 +234,9 @@ def ask_replicas(project: Project) -> list[Replica]:
 
 
 def check_replicas(replicas: Sequence[Replica], commit: str | None = None, version: str | None = None) -> None:
-    """An OperationError if a replica runs another commit, serves another version, or had no sound estimate."""
+    """Raise OperationError if a replica runs another commit, serves another version, or got no valid estimate."""
     if not replicas:
-        raise OperationError("not one replica is ready")
+        raise OperationError("no replica is ready")
     version = version or replicas[0].model_version
     for replica in replicas:
         if commit and replica.commit != commit:
@@ -243,7 +250,7 @@ def check_replicas(replicas: Sequence[Replica], commit: str | None = None, versi
 
 
 def ask(project: Project, pod: str) -> Replica:
-    """Ask one replica; an OperationError if it does not answer."""
+    """Ask one replica; OperationError if it does not answer."""
     text = kubectl(
         "exec",
         "-i",
@@ -272,7 +279,7 @@ def _is_ready(pod: dict[str, Any]) -> bool:
 
 
 def _skeleton(project: Project) -> dict[str, Any]:
-    """A Deployment for Bodywork to find: what the patches add is there before the first replica starts."""
+    """Return a Deployment without replicas, so that it can be patched before Bodywork starts the first replica."""
     labels = {"stage": project.service}
     container = {"name": "bodywork", "image": project.image}
     return {

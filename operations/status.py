@@ -1,4 +1,4 @@
-"""make status: per replica the commit, the model's version and its age; the weekly runs, the last ones and the next."""
+"""make status: each replica's commit, model and the model's age; the last weekly runs and the next one."""
 
 import sys
 from contextlib import suppress
@@ -24,7 +24,7 @@ from pipeline.keys import parse_version
 
 
 def main() -> int:
-    """Look; 0 if there is a service to tell of, 1 if not."""
+    """Print the status; return 0 if the service exists, and 1 otherwise."""
     return exit_code(_status)
 
 
@@ -64,11 +64,11 @@ def _weekly_jobs() -> list[dict[str, Any]]:
 def _outcome(job: dict[str, Any]) -> str:
     if job["status"].get("succeeded"):
         return "succeeded"
-    return "failed" if job["status"].get("failed") else "runs"
+    return "failed" if job["status"].get("failed") else "running"
 
 
 def _last_line(job: str) -> str:
-    """The last thing that a run said, such as that there was nothing to do; empty once its pod is gone."""
+    """Return the last line of a run's log, for instance that there was nothing to do; "" once its pod is gone."""
     with suppress(OperationError):
         lines = kubectl("logs", "-n", CONTROLLER_NAMESPACE, f"job/{job}", "--tail=1").split(" - ", 3)
         return lines[-1].strip()

@@ -1,9 +1,8 @@
-"""What the CronJobs run, in the stage image: the deployed tag again, if there is a week that waits for it.
+"""The weekly run, which the CronJobs start in the stage image: deploy the deployed tag again if there is a new week.
 
-A run that finds no such week leaves the service alone: a second chance on Saturday neither rolls replicas for nothing
-nor takes back what somebody rolled back on Friday night. A week waits until a training of it was rejected, which fails
-each run until it is mended, or was promoted and rolled out. And what Bodywork says it deployed is believed when the
-service answers with it.
+A week is new until a model of it was promoted and rolled out. A rejected week fails every run until it is corrected.
+Without a new week, the run leaves the service alone: Saturday's second chance restarts no replica and undoes no manual
+roll-back. A deployment counts as done when the service answers with the new champion, not when Bodywork says so.
 """
 
 import http.client
@@ -27,33 +26,26 @@ from pipeline.registry.champion import ChampionRegistry
 from pipeline.registry.object_store import ObjectStore
 from pipeline.utils import configure_logger
 
-ANSWERS = 10  # through the Service, each on a connection of its own, so that every replica is likely to be asked
+ANSWERS = 10  # through the Service, on new connections, so that every replica is likely to answer
 ANSWER_SECONDS = 5
 ROLLED_OUT_SECONDS = 120
 
-_LIST_DEPLOYMENT = """
-import sys
-from kubernetes import client, config
-config.load_incluster_config()
-namespace, name = sys.argv[1:]
-chosen = {"field_selector": f"metadata.name={name}", "_preload_content": False}
-print(client.AppsV1Api().list_namespaced_deployment(namespace, **chosen).data.decode())
-"""
+_ASK_KUBERNETES = Path(__file__).with_name("ask_kubernetes.py")
 
 log = logging.getLogger(__name__)
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Deploy if a week waits for it; 0 if the service is as it should be, 1 if not, or if S3 does not tell."""
+    """Deploy if there is a new week; return 0 if the service is as it should be, and 1 otherwise."""
     url, tag = arguments
     configure_logger()
-    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))  # process 1 is not ended by default
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))  # process 1 ignores SIGTERM by default
     project = read_project()
     try:
         store = ObjectStore.connect(project.bucket)
         datasets = latest_dataset(store.keys(DATASETS), datetime.now(UTC))
         for dataset in datasets.dated_ahead:
-            log.warning("Left out: %s is dated ahead.", dataset.key)
+            log.warning("Ignored %s: its date is more than one hour ahead of now.", dataset.key)
         newest = datasets.newest
         reason = why_not(store, newest, lambda: served(project)) if newest else "there is no dataset"
     except TimeToDispatchError as error:
@@ -63,31 +55,33 @@ def main(arguments: Sequence[str]) -> int:
         log.info("Nothing to do: %s.", reason)
         return 0
     assert newest is not None
-    log.info("%s waits. Deploying %s.", newest.key, tag)
+    log.info("Found a new week, %s. Deploying %s.", newest.key, tag)
     return _run_bodywork(url, tag) or _check(project, store, newest, tag)
 
 
 def why_not(store: ObjectStore, newest: DatasetKey, served: Callable[[], set[str]]) -> str | None:
-    """Why the newest week does not wait for a run; None if it does. `served` asks which models answer.
+    """Return why the newest week needs no deployment; None if it needs one. `served` returns the versions that answer.
 
-    TrainingRejected if the gates refused it: such a run fails, as the one before it did, until the week is mended.
+    Raises TrainingRejected if the gates rejected the week: each run fails until the week is corrected.
     """
     registry, etag = ChampionRegistry(store), store.get(newest.key).etag
     accepted = registry.models.trained_on(newest, etag)
     if not accepted:
         if rejected := registry.models.rejected_on(newest, etag):
-            raise TrainingRejected(f"{newest.key} was rejected, see {REJECTED}{rejected[-1]}/")
+            raise TrainingRejected(
+                f"{newest.key} was rejected, see {REJECTED}{rejected[-1]}/: correct it and upload it again"
+            )
         return None
     pointer = registry.read_champion()
     if pointer and pointer.champion.version in accepted:
         version = pointer.champion.version
-        return f"{newest.key} was trained on, {version} is served" if served() == {version} else None
+        return f"the model of {newest.key}, {version}, is served already" if served() == {version} else None
     taken_out = registry.taken_out(newest, etag, pointer)
-    return f"{newest.key} was trained on, and {taken_out} was taken out by hand" if taken_out else None
+    return f"the model of {newest.key}, {taken_out}, was taken out by hand" if taken_out else None
 
 
 def served(project: Project) -> set[str]:
-    """Which versions answer through the Service; "nothing", too, for each time that it does not."""
+    """Return the versions that answer through the Service; "nothing" stands for a missing answer."""
     return {_ask(f"{project.service}.{project.name}") for _ in range(ANSWERS)}
 
 
@@ -101,7 +95,7 @@ def _ask(host: str) -> str:
 
 
 def _run_bodywork(url: str, tag: str) -> int:
-    """Deploy; a SIGTERM is Bodywork's, which then takes its training back."""
+    """Deploy; pass SIGTERM on to Bodywork, which then deletes its training."""
     process = subprocess.Popen(["bodywork", "create", "deployment", url, f"--branch={tag}"])
     before = signal.signal(signal.SIGTERM, lambda number, frame: process.send_signal(number))
     try:
@@ -111,21 +105,21 @@ def _run_bodywork(url: str, tag: str) -> int:
 
 
 def _check(project: Project, store: ObjectStore, newest: DatasetKey, tag: str) -> int:
-    """Wait until the service is what was deployed, and answers with a champion that was trained on the week."""
+    """Wait until the service runs the deployed tag and answers with a champion that was trained on the week."""
     try:
         registry = ChampionRegistry(store)
         pointer, accepted = registry.read_champion(), registry.models.trained_on(newest, store.get(newest.key).etag)
     except TimeToDispatchError as error:
-        log.error("Which model is the champion is not known: %s", error)
+        log.error("Cannot read which model is the champion: %s", error)
         return 1
     if pointer is None or pointer.champion.version not in accepted:
-        log.error("Not deployed, whatever Bodywork says: no model of %s was promoted.", newest.key)
+        log.error("Bodywork ended with exit code 0, but promoted no model of %s: see its log above.", newest.key)
         return 1
     expected = pointer.champion.version
     deadline = time.monotonic() + ROLLED_OUT_SECONDS
     while fault := find_fault(project, tag, expected):
         if time.monotonic() > deadline:
-            log.error("Not deployed: %s.", fault)
+            log.error("Not deployed after %d s: %s.", ROLLED_OUT_SECONDS, fault)
             return 1
         time.sleep(1)
     log.info("Deployed: the service answers with %s.", expected)
@@ -133,7 +127,7 @@ def _check(project: Project, store: ObjectStore, newest: DatasetKey, tag: str) -
 
 
 def find_fault(project: Project, tag: str, version: str) -> str | None:
-    """What is not yet as it must be after a deployment; None if all is."""
+    """Return what is still missing after a deployment; None if nothing is."""
     try:
         deployment = _read_deployment(project)
         service.check_deployment(project, deployment, service.cluster_folder(), tag)
@@ -146,8 +140,8 @@ def find_fault(project: Project, tag: str, version: str) -> str | None:
 
 
 def _read_deployment(project: Project) -> dict[str, Any]:
-    """The Deployment, by Bodywork's client of Kubernetes: there is no kubectl in the image."""
-    command: list[str | Path] = [bodywork_python(), "-c", _LIST_DEPLOYMENT, project.name, project.service]
+    """Read the Deployment with Bodywork's Kubernetes client; the image has no kubectl."""
+    command: list[str | Path] = [bodywork_python(), _ASK_KUBERNETES, project.name, project.service]
     found = json.loads(run(command, "Kubernetes"))["items"]
     if not found:
         raise OperationError(f"there is no deployment {project.service} in namespace {project.name}")

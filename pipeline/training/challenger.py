@@ -18,9 +18,9 @@ from pipeline.training.evaluation import (
     pooled_errors,
     product_means,
     profile,
+    rare_products,
     sample,
     split,
-    rare_products,
     without,
 )
 

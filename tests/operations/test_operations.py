@@ -121,9 +121,9 @@ def answer_of_replica(version: str = VERSION) -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("wanted", "required", "said"),
     [
-        (None, True, "say which cluster is meant: CONTEXT=here"),
-        ("there", True, "the current context is here, CONTEXT says there"),
-        ("there", False, "the current context is here, CONTEXT says there"),
+        (None, True, "CONTEXT is not set: name the cluster, for instance the current one: CONTEXT=here"),
+        ("there", True, "the current context is here, but CONTEXT says there"),
+        ("there", False, "the current context is here, but CONTEXT says there"),
     ],
 )
 def test_no_cluster_but_the_one_that_is_meant_is_touched(
@@ -174,9 +174,9 @@ def test_an_interruption_is_one_line_and_exit_code_1(
 def test_the_replica_set_that_serves_is_the_one_of_most_ready_pods(kubectl: Kubectl) -> None:
     new = [pod(name, ready=False, template="new") for name in "cde"]
     kubectl.tell("get pods", {"items": [pod("a"), pod("b"), pod("f", template="new"), *new]})
-    assert service.replica_set_that_serves(PROJECT) == "serve-model-good"
+    assert service.serving_replica_set(PROJECT) == "serve-model-good"
     kubectl.tell("get pods", {"items": new})
-    assert service.replica_set_that_serves(PROJECT) is None
+    assert service.serving_replica_set(PROJECT) is None
 
 
 def test_a_pod_that_crashed_twice_is_given_up_and_one_that_crashed_once_is_not(kubectl: Kubectl) -> None:
@@ -199,7 +199,7 @@ def test_a_roll_out_is_taken_back_to_the_revision_that_served(kubectl: Kubectl) 
 def test_the_roll_out_of_another_deployment_is_left_to_it(kubectl: Kubectl) -> None:
     kubectl.tell("get replicaset/serve-model-good", replica_set(6))
     said = service.take_back(PROJECT, "serve-model-good", {"a", "b"}, "deploy-ffffffffffff")
-    assert said == f"{TAG} is being rolled out by another deployment, and left to it"
+    assert said == f"another deployment is rolling out {TAG}, which was not touched"
     assert kubectl.calls("rollout undo") == []
 
 
@@ -211,27 +211,27 @@ def test_what_bodywork_took_back_by_itself_is_left_alone(kubectl: Kubectl) -> No
 
 def test_where_nothing_ran_before_no_broken_replica_is_left(kubectl: Kubectl) -> None:
     kubectl.tell("scale")
-    assert service.take_back(PROJECT, None, set()) == "nothing was there before, and no replica is left"
+    assert service.take_back(PROJECT, None, set()) == "there was no replica before, and the new ones were removed"
     assert kubectl.calls("scale") == ["scale deployment/serve-model -n time-to-dispatch --replicas=0"]
 
 
 @pytest.mark.parametrize("good", [None, "serve-model-gone"])
 def test_what_served_before_and_is_not_known_is_not_guessed(good: str | None, kubectl: Kubectl) -> None:
     kubectl.tell("get replicaset/serve-model-gone", "")
-    assert "is not known, or gone; 2 replicas are ready" in service.take_back(PROJECT, good, {"a"})
+    assert "is unknown or gone; 2 replicas are ready" in service.take_back(PROJECT, good, {"a"})
     assert kubectl.calls("rollout") == kubectl.calls("scale") == []
 
 
 def test_without_a_deployment_there_is_nothing_to_take_back(kubectl: Kubectl) -> None:
     kubectl.tell("get deployment/serve-model", "")
-    assert service.take_back(PROJECT, "serve-model-good", {"a"}) == "there is no service"
+    assert service.take_back(PROJECT, "serve-model-good", {"a"}) == "the service does not exist"
 
 
 def test_a_patch_with_which_no_replica_starts_is_taken_back_and_told(kubectl: Kubectl) -> None:
     kubectl.tell("get replicaset/serve-model-good", replica_set(6))
     kubectl.tell("patch deployment serve-model")
     kubectl.tell("rollout status", "", "error: timed out waiting for the condition")
-    said = r"do not start with what deploy/cluster patches in \(.*timed out.*\): the roll-out could not be taken back"
+    said = r"do not start with the patch of deploy/cluster \(.*timed out.*\): the roll-out could not be undone"
     with pytest.raises(OperationError, match=said):
         service.prepare(PROJECT, FOLDER)
     assert len(kubectl.calls("rollout undo")) == 1
@@ -252,7 +252,7 @@ def test_a_replica_that_is_not_what_was_deployed_is_named(change: dict[str, Any]
     service.check_replicas([replica], commit=COMMIT, version=VERSION)
     with pytest.raises(OperationError, match=said):
         service.check_replicas([replica, replace(replica, **change)], commit=COMMIT, version=VERSION)
-    with pytest.raises(OperationError, match="not one replica is ready"):
+    with pytest.raises(OperationError, match="no replica is ready"):
         service.check_replicas([])
 
 
@@ -279,12 +279,12 @@ def test_a_replica_that_the_autoscaler_takes_away_meanwhile_is_none_and_one_that
 
 def test_another_commit_and_a_patch_that_is_gone_are_found_in_the_deployment() -> None:
     found = deployment()
-    with pytest.raises(OperationError, match=r"lost what was patched into it: .*containers\[bodywork\]"):
+    with pytest.raises(OperationError, match=r"lost these patched fields: .*\.containers"):
         service.check_deployment(PROJECT, found, FOLDER, TAG)
     for patch in service.patches(FOLDER):
         found["spec"]["template"]["spec"] |= patch["spec"]["template"]["spec"]
     service.check_deployment(PROJECT, found, FOLDER, TAG)
-    with pytest.raises(OperationError, match="serve-model has git-commit-hash 0123456, ffffffffffff was deployed"):
+    with pytest.raises(OperationError, match="serve-model has git-commit-hash 0123456, expected ffffffffffff"):
         service.check_deployment(PROJECT, found, FOLDER, "deploy-ffffffffffff")
     found["spec"]["template"]["metadata"]["labels"]["git-branch"] = "main"
     with pytest.raises(OperationError, match="serve-model has git-branch main"):
@@ -293,7 +293,7 @@ def test_another_commit_and_a_patch_that_is_gone_are_found_in_the_deployment() -
 
 def test_bodywork_that_deployed_nothing_and_says_that_all_is_well_is_not_believed(kubectl: Kubectl) -> None:
     before = service.last_updated(deployment())
-    with pytest.raises(OperationError, match="exit code 0, and deployed nothing"):
+    with pytest.raises(OperationError, match="exit code 0 but deployed nothing"):
         deploy.verify(PROJECT, FOLDER, COMMIT, TAG, before)
 
 
@@ -342,7 +342,9 @@ def test_the_reason_that_bodywork_gives_first_is_the_one_that_is_told(run_bodywo
 
 
 def test_a_model_that_was_promoted_before_the_roll_out_failed_is_told(run_bodywork: Callable[[str], None]) -> None:
-    with pytest.raises(OperationError, match="time_to_dispatch_2026, which it promoted before, is the champion"):
+    with pytest.raises(
+        OperationError, match="time_to_dispatch_2026, which the training promoted before, remains the champion"
+    ):
         run_bodywork(f"print({PROMOTED!r}); sys.exit(1)")
 
 
@@ -368,7 +370,7 @@ def test_an_interrupted_deployment_lets_bodywork_take_it_back(
     does = f"import os; print('begun', flush=True); os.kill({os.getpid()}, signal.SIGTERM); time.sleep(60)"
     assert exit_code(lambda: run_bodywork(does)) == 1
     output = capsys.readouterr()
-    assert "interrupted by SIGTERM: taking back what was begun" in output.out
+    assert "interrupted by SIGTERM: undoing the roll-out" in output.out
     assert output.err.endswith(", 2 replicas go on as they were: interrupted by SIGTERM\n")
 
 
@@ -383,7 +385,10 @@ def test_an_interruption_is_one_though_bodywork_ends_well_and_what_it_says_last_
         print({PROMOTED!r}); sys.exit(0)"""
     assert exit_code(lambda: run_bodywork(does)) == 1
     said = capsys.readouterr().err
-    assert "2 replicas go on as they were: interrupted by SIGTERM; time_to_dispatch_2026, which it promoted" in said
+    assert (
+        "2 replicas go on as they were: interrupted by SIGTERM; time_to_dispatch_2026, which the training promoted"
+        in said
+    )
 
 
 def test_the_objects_of_an_examples_account_are_refused() -> None:
@@ -463,7 +468,7 @@ def test_rollback_of_which_s3_does_not_say_whether_it_was_done_says_how_to_look(
     monkeypatch.setattr(ObjectStore, "replace", lose_the_answer)
     assert roll_back() == 1
     said = capsys.readouterr().err
-    assert "no answer. It is not known whether the champion was replaced" in said
+    assert "no answer. The champion may have changed or not" in said
     assert " list" in said
 
 
@@ -474,7 +479,7 @@ def test_rollback_that_stops_half_way_says_how_to_go_on(
     assert roll_back() == 1
     said = capsys.readouterr().err
     assert f"{VERSION} is the champion, but not every replica serves it" in said
-    assert f"Go on by: {ROLL_REPLICAS}" in said
+    assert f"To continue, run: {ROLL_REPLICAS}" in said
 
 
 def test_status_shows_each_replica_the_last_runs_and_the_next(

@@ -39,7 +39,7 @@ def test_a_week_that_nobody_trained_on_waits(trained_bucket: Bucket) -> None:
 
 def test_a_week_whose_model_is_served_does_not_wait(trained_bucket: Bucket) -> None:
     reason = why_not(trained_bucket.store, dataset(dataset_key(FRIDAY)), lambda: {VERSION})
-    assert reason == f"{dataset_key(FRIDAY)} was trained on, {VERSION} is served"
+    assert reason == f"the model of {dataset_key(FRIDAY)}, {VERSION}, is served already"
 
 
 @pytest.mark.parametrize("served", [{"time_to_dispatch_2026-11-14T08:00:00Z"}, {VERSION, "nothing"}, set()])
@@ -58,7 +58,7 @@ def test_a_week_whose_model_was_rolled_back_does_not_wait(trained_bucket: Bucket
     ChampionRegistry(trained_bucket.store).roll_back("wrong", "abc1234")
     reason = why_not(trained_bucket.store, dataset(dataset_key(NEXT_FRIDAY)), lambda: {VERSION})
     taken_out = format_version(NEXT_SATURDAY)
-    assert reason == f"{dataset_key(NEXT_FRIDAY)} was trained on, and {taken_out} was taken out by hand"
+    assert reason == f"the model of {dataset_key(NEXT_FRIDAY)}, {taken_out}, was taken out by hand"
 
 
 def test_an_older_week_whose_champion_a_training_replaced_waits(trained_bucket: Bucket) -> None:
@@ -145,7 +145,9 @@ def test_a_run_with_nothing_to_do_ends_well_and_calls_no_bodywork(
     weekly_run: Run, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert weekly_run() == 0
-    assert f"Nothing to do: {dataset_key(FRIDAY)} was trained on, {VERSION} is served." in capsys.readouterr().out
+    assert (
+        f"Nothing to do: the model of {dataset_key(FRIDAY)}, {VERSION}, is served already." in capsys.readouterr().out
+    )
 
 
 def test_a_run_that_cannot_ask_s3_deploys_nothing(
@@ -187,7 +189,7 @@ def test_a_bodywork_that_says_that_all_is_well_is_not_believed(
     weekly_run.answers = [{"nothing"}, {VERSION}]
     vars(weekly_run).update(change)
     assert weekly_run() == 1
-    assert f"Not deployed: {said}" in capsys.readouterr().out
+    assert f"Not deployed after 0 s: {said}" in capsys.readouterr().out
 
 
 def test_a_run_after_which_no_model_of_the_week_was_promoted_failed(
@@ -197,4 +199,4 @@ def test_a_run_after_which_no_model_of_the_week_was_promoted_failed(
     trained_bucket.put(newer, to_csv(generate_week(seed=2)))
     weekly_run.bodywork("exit 0")
     assert weekly_run() == 1
-    assert f"no model of {newer} was promoted" in capsys.readouterr().out
+    assert f"promoted no model of {newer}: see its log above" in capsys.readouterr().out

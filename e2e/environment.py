@@ -1,4 +1,4 @@
-"""What the scenarios act on: a private repository, a bucket, the make verbs, the load, and a table of what was seen."""
+"""What the scenarios act on: a private repository, a bucket, the make commands, the load, and the table of results."""
 
 import json
 import os
@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import boto3
 
+from e2e.git_server import GitServer
 from e2e.load import CLIENTS
 from local.generate_orders import generate_week, to_csv
 from operations.cluster import CONTROLLER_NAMESPACE, ROOT, get, items, kubectl, read_project, run
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
 NODE_PORT = 30080
-LOG = ROOT / ".e2e.log"  # what the make verbs said
+LOG = ROOT / ".e2e.log"  # the output of the make commands
 SETTINGS = (
     "KUBECONFIG",
     "AWS_ENDPOINT_URL",
@@ -39,22 +40,22 @@ SETTINGS = (
     "E2E_GIT_LISTEN",
     "E2E_GIT_URL",
 )
-VERB_SECONDS = 420
+COMMAND_SECONDS = 420
 
 
 class ExpectationFailed(Exception):
-    """What was seen is not what must be."""
+    """A scenario found something else than it expected."""
 
 
-def expect(truth: bool, what: str) -> None:
-    """ExpectationFailed, with what was seen, if it is not so."""
-    if not truth:
-        raise ExpectationFailed(what)
+def expect(condition: bool, found: str) -> None:
+    """Raise ExpectationFailed with what was found if the condition does not hold."""
+    if not condition:
+        raise ExpectationFailed(found)
 
 
 @dataclass
 class CommandResult:
-    """A make verb that ended."""
+    """A make command that has ended."""
 
     code: int
     output: str
@@ -62,18 +63,29 @@ class CommandResult:
 
     @property
     def error(self) -> str:
-        """Its one line of error."""
+        """Its ERROR line."""
         lines = [line for line in self.output.splitlines() if line.startswith("ERROR: ")]
         return lines[-1] if lines else f"exit code {self.code} without an ERROR line: {self.output.strip()[-300:]}"
 
 
+@dataclass(frozen=True)
+class Row:
+    """The result of a scenario: its row in the table."""
+
+    name: str
+    passed: bool
+    seconds: float
+    figures: str
+
+
 @dataclass
 class Environment:
-    """The cluster and everything around it; `table` has a row for each scenario that was run."""
+    """The cluster and everything around it; `rows` has the result of each scenario."""
 
     folder: Path
     token: str = field(default_factory=lambda: f"token-{secrets.token_hex(16)}")
-    table: list[tuple[str, bool, float, str]] = field(default_factory=list)
+    rows: list[Row] = field(default_factory=list)
+    git_server: GitServer | None = None
     weeks: int = 0
 
     def __post_init__(self) -> None:
@@ -87,15 +99,15 @@ class Environment:
 
     @property
     def url(self) -> str:
-        """The service, from here."""
+        """The address of the service, seen from here."""
         return f"http://{os.environ.get('E2E_NODE', '127.0.0.1')}:{NODE_PORT}"
 
     def git(self, *arguments: str) -> str:
-        """Run git in the clone that everything is deployed from."""
+        """Run git in the clone that is deployed."""
         return run(["git", *arguments], f"git {arguments[0]}", cwd=self.clone).strip()
 
     def make_repository(self) -> None:
-        """The project's last commit, as a company's private repository that names an S3 outside AWS."""
+        """Make a private repository of the project's last commit, set up for an S3 outside AWS."""
         run(["git", "clone", "--quiet", "--bare", str(ROOT), str(self.repository)], "git clone")
         run(["git", "clone", "--quiet", str(self.repository), str(self.clone)], "git clone")
         self.git("config", "user.name", "End to end")
@@ -103,7 +115,7 @@ class Environment:
         self.commit("Name the S3 of this cluster", "bodywork.yaml", "# outside AWS: ", "")
 
     def commit(self, message: str, path: str | None = None, old: str = "", new: str = "") -> str:
-        """Commit to the branch, with a replacement in one file if there is one, and push it; the commit."""
+        """Replace a text in one file, if given, then commit and push; return the commit."""
         if path:
             file = self.clone / path
             text = file.read_text()
@@ -114,12 +126,12 @@ class Environment:
         return self.git("rev-parse", "HEAD")
 
     def back_to(self, commit: str) -> None:
-        """Undo on the branch what came after a commit, as git revert does."""
+        """Undo everything since a commit, as git revert does."""
         self.git("checkout", "--quiet", commit, "--", ".")
         self.commit("Take it back")
 
     def upload_week(self, *, noise: bool = False) -> str:
-        """Upload a week newer than all before it; one of noise is not worth a model. Its key."""
+        """Upload a week that is newer than all others, and return its key; the gates reject a week of noise."""
         self.weeks += 1
         orders = generate_week(seed=self.weeks)
         if noise:
@@ -128,8 +140,8 @@ class Environment:
         self.client.put_object(Bucket=self.project.bucket, Key=key, Body=to_csv(orders))
         return key
 
-    def make(self, verb: str, until: str | None = None, **settings: str) -> CommandResult:
-        """Run a make verb in the clone, with this checkout's environments; SIGTERM once it says `until`."""
+    def make(self, command: str, until: str | None = None, **settings: str) -> CommandResult:
+        """Run a make command in the clone, with this checkout's environments; send SIGTERM once it prints `until`."""
         environment = {
             **os.environ,
             "CONTEXT": self.context,
@@ -141,7 +153,7 @@ class Environment:
         old = [item for name in (".venv/installed", ".venv-bodywork/installed") for item in ("-o", name)]
         start, said = time.monotonic(), ""
         with subprocess.Popen(
-            ["make", verb, *old, f"BIN={Path(sys.executable).parent}"],
+            ["make", command, *old, f"BIN={Path(sys.executable).parent}"],
             cwd=self.clone,
             env=environment,
             stdout=subprocess.PIPE,
@@ -149,7 +161,7 @@ class Environment:
             text=True,
         ) as process:
             assert process.stdout is not None
-            limit = threading.Timer(VERB_SECONDS, process.terminate)
+            limit = threading.Timer(COMMAND_SECONDS, process.terminate)
             limit.start()
             for line in process.stdout:
                 said += line
@@ -157,36 +169,36 @@ class Environment:
                     process.terminate()
             limit.cancel()
         seconds = time.monotonic() - start
-        print(f"--- make {verb}: {process.returncode} after {seconds:.1f} s\n{said}", file=self.log, flush=True)
+        print(f"--- make {command}: {process.returncode} after {seconds:.1f} s\n{said}", file=self.log, flush=True)
         return CommandResult(process.returncode, said, seconds)
 
     def deploy(self) -> CommandResult:
-        """make deploy, which must work."""
+        """Run make deploy, which must succeed."""
         done = self.make("deploy")
         expect(done.code == 0, done.error)
         return done
 
-    def refused(self, verb: str, *words: str, **settings: str) -> CommandResult:
-        """A make verb that must fail: one line with these words, and no pod touched."""
+    def refused(self, command: str, *words: str, **settings: str) -> CommandResult:
+        """Run a make command that must fail, with one ERROR line that has these words, and without changing a pod."""
         before = self.pods()
-        done = self.make(verb, **settings)
+        done = self.make(command, **settings)
         lines = [line for line in done.output.splitlines() if line.startswith("ERROR: ")]
-        expect(done.code != 0, f"make {verb} ended with exit code 0")
-        expect(len(lines) == 1, f"make {verb}: {len(lines)} ERROR lines")
-        expect("Traceback" not in done.output.partition("Bodywork: https")[0], f"make {verb}: a traceback")
+        expect(done.code != 0, f"make {command} ended with exit code 0")
+        expect(len(lines) == 1, f"make {command}: {len(lines)} ERROR lines")
+        expect("Traceback" not in done.output.partition("Bodywork: https")[0], f"make {command}: a traceback")
         expect(all(word in lines[0] for word in words), f"{lines[0]!r} does not have {words}")
-        expect(self.pods() == before, f"make {verb}: the pods changed")
+        expect(self.pods() == before, f"make {command}: the pods changed")
         return done
 
     def champion(self) -> str:
-        """The version that is served, by the registry."""
+        """Return the champion's version."""
         pointer = ChampionRegistry(self.store).read_champion()
         expect(pointer is not None, "there is no champion")
         assert pointer is not None
         return pointer.champion.version
 
     def pods(self) -> list[str]:
-        """The names of the ready replicas, and how often each was restarted."""
+        """Return the names of the ready replicas, with the number of their restarts."""
         if get(f"namespace/{self.project.name}", "default") is None:
             return []
         pods = items("pods", self.project.name, "-l", f"stage={self.project.service}")
@@ -198,7 +210,7 @@ class Environment:
         )
 
     def secret(self, namespace: str, name: str, **values: str) -> None:
-        """Make or replace a Secret."""
+        """Create or replace a Secret."""
         given = "".join(f"{key}={value}\n" for key, value in values.items())
         manifest = kubectl(
             "create",
@@ -216,7 +228,7 @@ class Environment:
         kubectl("apply", "-f", "-", stdin=manifest)
 
     def s3_secret(self, **changed: str) -> None:
-        """What stages and controller need for S3, with something wrong in it if asked for."""
+        """Create the Secret with the S3 settings, with the given changes."""
         names = ("AWS_ENDPOINT_URL", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
         values = {name: os.environ[name] for name in names} | {"AWS_DEFAULT_REGION": "us-east-1"} | changed
         for namespace in (self.project.name, CONTROLLER_NAMESPACE):
@@ -224,23 +236,23 @@ class Environment:
 
     @contextmanager
     def scenario(self, name: str) -> Iterator[list[str]]:
-        """Run a scenario, and put into the table what it appends to the yielded list; a miss does not end the run."""
+        """Run a scenario and add its row; the yielded list takes its figures. A failure does not end the run."""
         print(f"==> {name}", flush=True)
         figures: list[str] = []
         start = time.monotonic()
         try:
             yield figures
-            held = True
-        except Exception as error:  # noqa: B902 - whatever it was: a row of the table, and the next scenario
-            held = False
-            figures.append(f"MISSED: {type(error).__name__}: {' '.join(str(error).split())[:300]}")
+            passed = True
+        except Exception as error:  # noqa: B902 - any failure is a row of the table, and the next scenario runs
+            passed = False
+            figures.append(f"{type(error).__name__}: {' '.join(str(error).split())[:300]}")
         seconds = time.monotonic() - start
-        self.table.append((name, held, seconds, "; ".join(figures)))
-        print(f"    {'ok' if held else 'MISSED'} in {seconds:.1f} s: {'; '.join(figures)}", flush=True)
+        self.rows.append(Row(name, passed, seconds, "; ".join(figures)))
+        print(f"    {'ok' if passed else 'FAILED'} in {seconds:.1f} s: {'; '.join(figures)}", flush=True)
 
 
 class Load:
-    """The load generator, a process of its own."""
+    """The load generator, in a process of its own."""
 
     def __init__(self, url: str) -> None:
         self._process = subprocess.Popen(
@@ -248,7 +260,7 @@ class Load:
         )
 
     def stop(self) -> dict[str, Any]:
-        """End it; what it saw."""
+        """Stop it, and return what it counted."""
         self._process.send_signal(signal.SIGTERM)
         text, _ = self._process.communicate(timeout=30)
         seen: dict[str, Any] = json.loads(text)
@@ -257,10 +269,10 @@ class Load:
 
 @contextmanager
 def under_load(
-    world: Environment, figures: list[str], versions: Sequence[str] | None = None
+    environment: Environment, figures: list[str], versions: Sequence[str] | None = None
 ) -> Iterator[dict[str, Any]]:
-    """Load the service meanwhile: no request may fail, and only these versions answer, or one that is the champion."""
-    load = Load(world.url)
+    """Load the service during the block: no request may fail, and only these versions, or the champion, may answer."""
+    load = Load(environment.url)
     seen: dict[str, Any] = {}
     try:
         time.sleep(1)
@@ -272,12 +284,12 @@ def under_load(
     silent = CLIENTS.keys() - seen["answers_by_kind"].keys()
     expect(not silent, f"no answer to the clients {sorted(silent)}")
     expect(seen["failed"] == 0, f"{seen['failed']} failed, the first: {seen['failures'][:1]}")
-    allowed = set(versions) if versions is not None else {world.champion()}
+    allowed = set(versions) if versions is not None else {environment.champion()}
     expect(set(seen["versions"]) <= allowed, f"answered by {sorted(seen['versions'])}, expected {sorted(allowed)}")
 
 
 def seconds_of(text: str) -> float:
-    """The number of seconds that the last line of `make rollback` names."""
+    """Return the number of seconds in the last line of `make rollback`."""
     found = re.search(r"(\d+) s after the start", text)
     expect(found is not None, "make rollback does not say how long it took")
     assert found is not None
