@@ -1,7 +1,7 @@
-"""The HTTP routes around a predictor.
+"""The HTTP routes.
 
-The request is validated on its bytes, by pydantic's own JSON parser: FastAPI's way through Python objects answers 500
-to NaN, Infinity and halves of surrogate pairs, and 400 to what is no UTF-8.
+pydantic validates the bytes of a body. FastAPI's way, through Python objects, would answer 500 to NaN, Infinity and
+half surrogate pairs, and 400 to bytes that are not UTF-8.
 """
 
 from pathlib import Path
@@ -27,8 +27,8 @@ from pipeline.serving.schemas import MAX_BODY_BYTES, ROUTE, DispatchEstimate, Or
 SWAGGER_FILES = Path(fastapi_swagger.__file__).parent / "resources"
 
 
-class RefusedField(BaseModel):
-    """One fault in a request, and where."""
+class ValidationErrorDetail(BaseModel):
+    """One fault of a request, and its place."""
 
     type: str
     loc: list[str | int]
@@ -37,22 +37,22 @@ class RefusedField(BaseModel):
     ctx: dict[str, Any] | None = None
 
 
-class Refusal(BaseModel):
-    """Why a request was refused: every fault in it."""
+class ValidationErrors(BaseModel):
+    """Every fault of a refused request."""
 
-    detail: list[RefusedField]
+    detail: list[ValidationErrorDetail]
 
 
-class NotNow(BaseModel):
-    """Why a request was not looked at: its size, or too many others."""
+class ErrorMessage(BaseModel):
+    """Why a request was not read: its size, or too many others."""
 
     detail: str
 
 
 SHED: dict[int | str, dict[str, Any]] = {
     503: {
-        "model": NotNow,
-        "description": "too many requests are in flight",
+        "model": ErrorMessage,
+        "description": "too many requests are unfinished",
         "headers": {"Retry-After": {"description": "seconds", "schema": {"type": "integer"}}},
     }
 }
@@ -66,37 +66,37 @@ class Health(BaseModel):
 
 
 class Lifecycle:
-    """Whether a replica is draining; the server says so, the routes and the metrics show it."""
+    """Whether the replica is draining: the server sets it, routes and metrics show it."""
 
     def __init__(self) -> None:
         self.draining = False
 
 
 def create_app(predictor: Predictor, lifecycle: Lifecycle, log_requests: bool = False) -> FastPath:
-    """The service for one model: everything that it needs is passed in.
+    """Return the service for one model.
 
     FastPath answers valid predictions. All other requests pass RequestMiddleware, which counts and bounds them, to
     FastAPI's routes. Both are outside of FastAPI, whose own layers cost more than the answer.
     """
     metrics = ServiceMetrics(predictor.manifest)
     metrics.draining.set_function(lambda: float(lifecycle.draining))
-    estimates = PredictionCounter(predictor, metrics)
-    api = create_api(predictor, lifecycle, metrics, estimates)
+    counter = PredictionCounter(predictor, metrics)
+    api = create_api(predictor, lifecycle, metrics, counter)
     routes = [route.path for route in api.routes if isinstance(route, Route)]
-    return FastPath(RequestMiddleware(api, metrics, routes, log_requests), estimates)
+    return FastPath(RequestMiddleware(api, metrics, routes, log_requests), counter)
 
 
 def create_api(
-    predictor: Predictor, lifecycle: Lifecycle, metrics: ServiceMetrics, estimates: PredictionCounter
+    predictor: Predictor, lifecycle: Lifecycle, metrics: ServiceMetrics, counter: PredictionCounter
 ) -> FastAPI:
-    """Every route, and every refusal."""
+    """Return FastAPI's app: every route and every refusal."""
     app = FastAPI(
         title="Time to dispatch",
         version="0.1",
         description="How many hours an order of spare parts would take to dispatch. The model served is "
         f"`{predictor.version}`; it knows the products {', '.join(predictor.product_codes)}. "
-        "What is not HTTP is answered with 400, by the server itself.",
-        docs_url=None,  # served below, from files that come with the service
+        "The server itself answers 400 to requests that are not HTTP.",
+        docs_url=None,  # served below, from files in a package
         redoc_url=None,
     )
     app.add_exception_handler(RequestValidationError, _refuse(metrics))
@@ -105,39 +105,39 @@ def create_api(
     @app.post(
         ROUTE,
         responses={
-            413: {"model": NotNow, "description": "the body is too large"},
-            422: {"model": Refusal},
-            500: {"description": "a fault of this service", "content": {"text/plain": {}}},
+            413: {"model": ErrorMessage, "description": "the body is too large"},
+            422: {"model": ValidationErrors},
+            500: {"description": "a fault of the service", "content": {"text/plain": {}}},
             **SHED,
         },
         openapi_extra={"requestBody": _describe_body(predictor)},
     )
     async def time_to_dispatch(query: Annotated[OrderQuery, Depends(_read_query)]) -> DispatchEstimate:
-        """How many hours would this order take to dispatch?"""
-        hours = estimates.hours(query)
+        """Estimate how many hours the order would take to dispatch."""
+        hours = counter.predict(query)
         if hours is None:
             raise RequestValidationError([_unknown_product(query.product_code)])
-        return estimates.describe(hours)
+        return counter.estimate(hours)
 
     @app.get("/livez")
     async def livez() -> Health:
-        """Is the process up?"""
+        """Answer 200 while the process runs."""
         return Health(status="alive", model_version=predictor.version)
 
     @app.get("/readyz", responses={503: {"model": Health, "description": "draining"}})
     async def readyz(response: Response) -> Health:
-        """May new requests be sent here? 503 while the replica drains."""
+        """Answer 200 if new requests may be sent here, and 503 while the replica drains."""
         response.status_code = 503 if lifecycle.draining else 200
         return Health(status="draining" if lifecycle.draining else "ready", model_version=predictor.version)
 
     @app.get("/metrics", response_class=Response, responses={200: {"content": {"text/plain": {}}}})
     async def prometheus_metrics() -> Response:
-        """What Prometheus reads."""
+        """Return the metrics in Prometheus's text format."""
         return Response(metrics.render(), media_type=CONTENT_TYPE)
 
     @app.get("/docs", include_in_schema=False)
     async def docs() -> HTMLResponse:
-        return get_swagger_ui_html(  # relative addresses: right behind any prefix
+        return get_swagger_ui_html(  # relative addresses work behind any prefix
             openapi_url="./openapi.json",
             title=app.title,
             swagger_js_url="./swagger/swagger-ui-bundle.js",
@@ -150,8 +150,8 @@ def create_api(
 
 
 async def _read_query(request: Request) -> OrderQuery:
-    said = request.headers.get("content-length", "0").strip()
-    if not said.isdecimal() or int(said) > MAX_BODY_BYTES:
+    length = request.headers.get("content-length", "0").strip()
+    if not length.isdecimal() or int(length) > MAX_BODY_BYTES:
         raise _too_large()
     content_type = request.headers.get("content-type", "")
     if not _is_json(content_type):
@@ -174,7 +174,7 @@ def _is_json(content_type: str) -> bool:
 
 
 async def _read_body(request: Request) -> bytes:
-    """The whole body; 413 as soon as more has come than may."""
+    """Read the whole body; 413 as soon as it is too large."""
     body = bytearray()
     async for chunk in request.stream():
         body += chunk
@@ -188,7 +188,7 @@ def _too_large() -> HTTPException:
 
 
 def _fault(found: Any) -> dict[str, Any]:
-    """A fault in FastAPI's form; the body is repeated only where it could be read as JSON."""
+    """Return a fault in FastAPI's form, with the input only if it was readable as JSON."""
     if found["type"] == "json_invalid":
         return {"type": "json_invalid", "loc": ("body",), "msg": found["msg"]}
     return {**found, "loc": ("body", *found["loc"])}
@@ -223,7 +223,7 @@ def _refuse_size(metrics: ServiceMetrics) -> Any:
 
 
 def _describe_body(predictor: Predictor) -> dict[str, Any]:
-    """The body's description in OpenAPI, with the products that the served model knows."""
+    """Return the description of the body for OpenAPI, with the products of the served model."""
     schema = OrderQuery.model_json_schema()
     schema["properties"]["product_code"]["enum"] = predictor.product_codes
     example = {"product_code": predictor.product_codes[0], "orders_placed": 112}

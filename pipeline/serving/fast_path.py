@@ -1,9 +1,7 @@
-"""The fast lane: the one hot route, answered in front of FastAPI.
+"""The fast path: valid questions to the prediction route are answered before FastAPI sees them.
 
-A FastAPI route costs four times the model's answer. So a POST to the hot route with a valid body is answered here, and
-everything else - every refusal, every other route, the documentation - goes to FastAPI as if there were no lane. The
-request, the answer and the counting are FastAPI's own (`OrderQuery`, `PredictionCounter`); tests prove that both say
-the same.
+A FastAPI route costs four times as much as the estimate. All other requests, and all refusals, go on to FastAPI. Both
+use the same schemas and the same count; property tests prove that their answers are equal.
 """
 
 import time
@@ -17,55 +15,55 @@ from pipeline.serving.middleware import RequestMiddleware
 from pipeline.serving.schemas import MAX_BODY_BYTES, ROUTE, OrderQuery, PredictionCounter
 from pipeline.utils import request_headers
 
-_VALIDATOR = OrderQuery.__pydantic_validator__  # what model_validate_json calls, without its options
-CACHE_SIZE = 4096  # answers, ready to be sent
+_VALIDATOR = OrderQuery.__pydantic_validator__  # model_validate_json without its options
+CACHE_SIZE = 4096  # encoded answers
 
 
 class FastPath:
-    """Answers a valid question itself, and hands everything else on."""
+    """Answers valid questions to the prediction route, and forwards all other requests."""
 
-    def __init__(self, traffic: RequestMiddleware, estimates: PredictionCounter) -> None:
-        self._traffic = traffic
-        self._estimates = estimates
-        self._remembered = lru_cache(CACHE_SIZE)(self._write)
+    def __init__(self, middleware: RequestMiddleware, counter: PredictionCounter) -> None:
+        self._middleware = middleware
+        self._counter = counter
+        self._encode = lru_cache(CACHE_SIZE)(self._encode_answer)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
-        is_hot = scope["type"] == "http" and scope["path"] == ROUTE and scope["method"] == "POST"
-        if not is_hot or self._traffic.is_full() or not _is_fit(scope["headers"]):
-            await self._traffic(scope, receive, send)
+        is_prediction = scope["type"] == "http" and scope["path"] == ROUTE and scope["method"] == "POST"
+        if not is_prediction or self._middleware.is_full() or not _has_small_json(scope["headers"]):
+            await self._middleware(scope, receive, send)
             return
         start = time.perf_counter()
         request_headers.set(scope["headers"])
-        self._traffic.in_flight += 1
+        self._middleware.in_flight += 1
         try:
             message = await receive()
         finally:
-            self._traffic.in_flight -= 1
+            self._middleware.in_flight -= 1
         try:
-            hours = self._estimate(message)
+            hours = self._predict(message)
         except Exception:  # uvicorn answers with 500
-            self._traffic.record(scope, 500, time.perf_counter() - start)
+            self._middleware.record(scope, 500, time.perf_counter() - start)
             raise
         if hours is None:
-            await self._traffic.forward(scope, _replay(message, receive), send, start)
+            await self._middleware.forward(scope, _replay(message, receive), send, start)
             return
-        head, body = self._remembered(hours)
+        head, body = self._encode(hours)
         await send(head)
         await send(body)
-        self._traffic.record(scope, 200, time.perf_counter() - start)
+        self._middleware.record(scope, 200, time.perf_counter() - start)
 
-    def _estimate(self, message: Message) -> float | None:
+    def _predict(self, message: Message) -> float | None:
         if message["type"] != "http.request" or message.get("more_body", False):
             return None
         try:
             query = _VALIDATOR.validate_json(message.get("body", b""))
         except ValidationError:
             return None
-        return self._estimates.hours(query)
+        return self._counter.predict(query)
 
-    def _write(self, hours: float) -> tuple[Message, Message]:
-        body = self._estimates.describe(hours).model_dump_json().encode()
+    def _encode_answer(self, hours: float) -> tuple[Message, Message]:
+        body = self._counter.estimate(hours).model_dump_json().encode()
         headers = [(b"content-length", b"%d" % len(body)), (b"content-type", b"application/json")]
         return (
             {"type": "http.response.start", "status": 200, "headers": headers},
@@ -73,8 +71,8 @@ class FastPath:
         )
 
 
-def _is_fit(headers: Iterable[tuple[bytes, bytes]]) -> bool:
-    """Is the body said to be JSON, and small? It is not read before this is known."""
+def _has_small_json(headers: Iterable[tuple[bytes, bytes]]) -> bool:
+    """Whether the headers announce JSON of a permitted size; the body is not read before this is known."""
     is_json = False
     for name, value in headers:
         if name == b"content-type":
@@ -87,7 +85,7 @@ def _is_fit(headers: Iterable[tuple[bytes, bytes]]) -> bool:
 
 
 def _replay(message: Message, receive: Receive) -> Receive:
-    """A `receive` that gives the message which the lane has taken once more, then what follows it."""
+    """Return a `receive` that repeats the message which the fast path has taken, and then goes on."""
     taken = [message]
 
     async def receive_again() -> Message:

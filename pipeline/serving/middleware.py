@@ -1,4 +1,4 @@
-"""What happens to each request, whatever it asks: it is counted, timed, bounded in number and, if asked for, logged."""
+"""The middleware for every request: it counts, times, limits and, if asked to, logs requests."""
 
 import logging
 import time
@@ -11,7 +11,7 @@ from pipeline.serving.metrics import ServiceMetrics
 from pipeline.serving.schemas import ROUTE
 from pipeline.utils import request_headers
 
-MAX_IN_FLIGHT = 1_000  # requests that wait for the rest of their body, or for a file: some 40 kB each
+MAX_IN_FLIGHT = 1_000  # unfinished requests, which wait for their body or for a file: about 40 kB each
 NEVER_SHED = frozenset({"/livez", "/readyz", "/metrics"})
 RETRY_AFTER_SECONDS = 1
 OVERLOADED = b'{"detail":"too many requests in flight, try again later"}'
@@ -20,7 +20,7 @@ log = logging.getLogger(__name__)
 
 
 class RequestMiddleware:
-    """Everything but what the lane answers; of that, it keeps the books."""
+    """Counts, times and limits all requests; the fast path reports to it what it answers itself."""
 
     def __init__(self, app: ASGIApp, metrics: ServiceMetrics, routes: Collection[str], log_requests: bool) -> None:
         self._app = app
@@ -31,15 +31,15 @@ class RequestMiddleware:
         metrics.in_flight.set_function(lambda: self.in_flight)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass the request on, or answer 503 at once where too many are in flight."""
+        """Forward the request, or answer 503 if too many are unfinished."""
         if scope["type"] == "http":
             await self.forward(scope, receive, send, time.perf_counter())
         else:
             await self._app(scope, receive, send)
 
     async def forward(self, scope: Scope, receive: Receive, send: Send, start: float) -> None:
-        """The same, of a request that was there at `start`, by time.perf_counter()."""
-        status = 500  # unless something else is answered
+        """Forward a request that began at `start`, by time.perf_counter()."""
+        status = 500  # unless the app answers
 
         async def record_status(message: Message) -> None:
             nonlocal status
@@ -49,27 +49,27 @@ class RequestMiddleware:
 
         request_headers.set(scope["headers"])
         app = self._shed if self.is_full() and scope["path"] not in NEVER_SHED else self._app
-        left = False
+        disconnected = False
         self.in_flight += 1
         try:
             await app(scope, receive, record_status)
-        except ClientDisconnect:  # half a request, and nobody to answer
-            left = True
+        except ClientDisconnect:  # the client left during its request
+            disconnected = True
         finally:
             self.in_flight -= 1
-            if left:
+            if disconnected:
                 self._metrics.disconnected.inc()
                 if self._log_requests:
-                    self.log_request(scope, "left", time.perf_counter() - start)
+                    self.log_request(scope, "disconnected", time.perf_counter() - start)
             else:
                 self.record(scope, status, time.perf_counter() - start)
 
     def is_full(self) -> bool:
-        """Are as many requests in flight as may be?"""
+        """Whether the limit of unfinished requests is reached."""
         return self.in_flight >= MAX_IN_FLIGHT
 
     def record(self, scope: Scope, status: int, seconds: float) -> None:
-        """Keep the books: an answer, and what it took."""
+        """Count an answer and its duration."""
         path = scope["path"]
         route = path if path in self._routes else "other"
         self._metrics.count_request(route, scope["method"], status)
@@ -79,7 +79,7 @@ class RequestMiddleware:
             self.log_request(scope, status, seconds)
 
     def log_request(self, scope: Scope, outcome: int | str, seconds: float) -> None:
-        """Write the request's line."""
+        """Log a line about a request."""
         address = scope["raw_path"].decode("ascii", "backslashreplace")
         log.info("%s %.200s: %s in %.3f ms", scope["method"], address, outcome, seconds * 1e3)
 

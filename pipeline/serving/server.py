@@ -1,6 +1,6 @@
-"""uvicorn with a drain, and with limits on what a client may keep it waiting for.
+"""uvicorn with a drain on SIGTERM, and with limits for slow clients.
 
-Both lean on uvicorn's inside (its version is pinned, and tests hold it to what is needed here).
+Both use uvicorn's internals. Its version is pinned, and tests check the behaviour that is needed here.
 """
 
 import logging
@@ -18,42 +18,42 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from pipeline.serving.app import Lifecycle
 
 KEEP_ALIVE_SECONDS = 75  # above the 60 s idle time-out of an AWS load balancer, so that it closes first
-IN_FLIGHT_SECONDS = 10  # what is in flight when the drain ends may take this much longer
-CLIENT_SECONDS = 10  # to send a whole request, or to take an answer
-MAX_HEAD_BYTES = 16 * 1024  # of a request's line and headers, and what frames its body; the parser knows no limit
-MAX_HEADERS = 100  # short ones take 20 times their bytes
-TICKS_A_SECOND = 10  # uvicorn's
+IN_FLIGHT_SECONDS = 10  # for requests that are in flight when the drain ends
+CLIENT_SECONDS = 10  # for a client to send a whole request, or to read an answer
+MAX_HEAD_BYTES = 16 * 1024  # of request line, headers and chunk framing; the parser itself has no limit
+MAX_HEADERS = 100  # a short header takes 20 times its bytes in memory
+TICKS_PER_SECOND = 10  # of uvicorn
 
 log = logging.getLogger(__name__)
 
 
 class BoundedProtocol(HttpToolsProtocol):
-    """uvicorn's protocol, which drops a client that sends headers without end, and knows HTTP/1.1 only."""
+    """uvicorn's protocol for HTTP/1.1 only, which drops a client with endless headers."""
 
-    _read = b""  # the bytes at hand
-    _beside_body = 0  # how many bytes of the request at hand were no body
+    _read = b""  # the bytes that are parsed now
+    _head_bytes = 0  # bytes of the current request outside its body
 
     def data_received(self, data: bytes) -> None:
-        """Parse what came; a client whose head is too large is dropped."""
+        """Parse received bytes; drop a client whose head is too large."""
         self._read = data
-        self._beside_body += len(data)
-        HttpToolsProtocol.data_received(self, data)  # by its name: super() is slower, on each request's path
+        self._head_bytes += len(data)
+        HttpToolsProtocol.data_received(self, data)  # super() is slower, and every request comes here
         cycle = self.cycle
-        if cycle is not None and cycle.scope is self.scope and not cycle.more_body:  # nothing is due
-            self._beside_body = 0
-        elif self._beside_body > MAX_HEAD_BYTES or len(self.headers or ()) > MAX_HEADERS:
+        if cycle is not None and cycle.scope is self.scope and not cycle.more_body:  # the request is complete
+            self._head_bytes = 0
+        elif self._head_bytes > MAX_HEAD_BYTES or len(self.headers or ()) > MAX_HEADERS:
             self.transport.abort()
 
     def on_body(self, body: bytes) -> None:
-        """Take a piece of the body, which has a bound of its own."""
-        self._beside_body -= len(body)
+        """Take a piece of the body, which has its own limit."""
+        self._head_bytes -= len(body)
         HttpToolsProtocol.on_body(self, body)
 
     def _unsupported_upgrade_warning(self) -> None:
-        """Go on in HTTP/1.1, as if `Upgrade` had not been there: Java's clients ask for h2c with each first request.
+        """Go on in HTTP/1.1 as if there were no `Upgrade` header: Java's clients ask for h2c with their first request.
 
-        The parser takes what follows for the other protocol. So another parser gets the head again, without that wish,
-        and then what follows: a body, and later requests.
+        The parser takes the rest for the other protocol. So a new parser gets the head again, without that header, and
+        then the rest: a body, and later requests.
         """
         upgrade = sys.exc_info()[1]
         assert upgrade is not None
@@ -73,10 +73,10 @@ class BoundedProtocol(HttpToolsProtocol):
             self.send_400_response("Invalid HTTP request received.")
 
     def keeps_us_waiting(self) -> bool:
-        """Is the rest of a request due, or room for the rest of an answer? uvicorn itself would wait for ever."""
+        """Whether the client must send or read something now; uvicorn itself would wait for ever."""
         if self.transport.is_closing() or self.transport.get_write_buffer_size():
             return True
-        if self.cycle is None:  # no request yet
+        if self.cycle is None:  # before the first request
             return True  # type: ignore[unreachable] # uvicorn's type leaves out the None that it starts with
         if self.cycle.response_complete:
             return self.timeout_keep_alive_task is None  # armed between two requests only
@@ -84,37 +84,37 @@ class BoundedProtocol(HttpToolsProtocol):
 
 
 class _Resumed:
-    """What a parser calls that is given a head again: all of the protocol, but for that head."""
+    """The callbacks of a parser that gets a head for the second time: they skip that head."""
 
     def __init__(self, protocol: BoundedProtocol) -> None:
         self._protocol = protocol
-        self._is_again = True
+        self._in_known_head = True
         self.on_body = protocol.on_body
         self.on_message_complete = protocol.on_message_complete
 
     def on_message_begin(self) -> None:
-        if not self._is_again:
+        if not self._in_known_head:
             self._protocol.on_message_begin()
 
     def on_url(self, url: bytes) -> None:
-        if not self._is_again:
+        if not self._in_known_head:
             self._protocol.on_url(url)
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        if not self._is_again:
+        if not self._in_known_head:
             self._protocol.on_header(name, value)
 
     def on_headers_complete(self) -> None:
-        if not self._is_again:
+        if not self._in_known_head:
             self._protocol.on_headers_complete()
-        self._is_again = False
+        self._in_known_head = False
 
 
 class DrainingServer(uvicorn.Server):
-    """On SIGTERM: not ready at once, but go on answering, with `Connection: close`; then shut down in order.
+    """A server that drains on SIGTERM: not ready, but still answering with `Connection: close`; then it shuts down.
 
-    The clients that keep connections open are told to leave, and the load balancers have time to notice. Ctrl-C, or
-    a second signal, skips the drain. At any time, a client that is silent or slow for CLIENT_SECONDS is dropped.
+    Clients learn to leave, and load balancers have time to notice. Ctrl-C, or a second signal, skips the drain. At any
+    time, a client that is silent or slow for CLIENT_SECONDS is dropped.
     """
 
     def __init__(self, app: ASGIApp, lifecycle: Lifecycle, drain_seconds: float) -> None:
@@ -122,7 +122,7 @@ class DrainingServer(uvicorn.Server):
             uvicorn.Config(
                 app,
                 http=BoundedProtocol,
-                log_config=None,  # the process has one log format
+                log_config=None,  # the process has its own log format
                 access_log=False,
                 lifespan="off",
                 ws="none",
@@ -132,14 +132,16 @@ class DrainingServer(uvicorn.Server):
                 timeout_graceful_shutdown=IN_FLIGHT_SECONDS,
             )
         )
-        self.config.load()  # the drain adds to what this makes, and may start before uvicorn would
+        self.config.load()  # the drain changes its result, and may start before uvicorn loads it
         self._lifecycle = lifecycle
         self._drain_seconds = drain_seconds
         self._drain_ends: float | None = None
-        self._waiting: dict[BoundedProtocol, tuple[object, float]] = {}  # for which request, and since when
+        self._waiting: dict[
+            BoundedProtocol, tuple[object, float]
+        ] = {}  # the request of each slow client, and since when
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        """Start the drain, or end it. The signal is not raised again after the shutdown: the exit code is 0."""
+        """Start the drain, or end it. The signal is not raised again after the shutdown, so the exit code is 0."""
         if self.should_exit:
             self.force_exit = True
         elif sig == signal.SIGTERM and self._drain_ends is None:
@@ -148,15 +150,15 @@ class DrainingServer(uvicorn.Server):
             self.should_exit = True
 
     async def on_tick(self, counter: int) -> bool:
-        """Look, ten times a second, whether the drain is over."""
+        """End the drain in time; uvicorn calls this ten times a second."""
         if self._drain_ends is not None and time.monotonic() >= self._drain_ends:
             self.should_exit = True
-        if counter % TICKS_A_SECOND == 0:
+        if counter % TICKS_PER_SECOND == 0:
             self._drop_slow_clients(time.monotonic())
         return await super().on_tick(counter)
 
     def _drop_slow_clients(self, now: float) -> None:
-        """Look at every connection once a second: a request that is quick costs nothing."""
+        """Check every connection once a second, so that quick requests cost nothing."""
         waiting: dict[BoundedProtocol, tuple[object, float]] = {}
         for connection in self.server_state.connections:
             assert isinstance(connection, BoundedProtocol)
@@ -169,15 +171,15 @@ class DrainingServer(uvicorn.Server):
                 connection.transport.abort()
 
     def _start_drain(self) -> None:
-        log.info("SIGTERM: draining for %g s, then finishing what is in flight.", self._drain_seconds)
+        log.info("Received SIGTERM: draining for %g s, then finishing requests in flight.", self._drain_seconds)
         self._drain_ends = time.monotonic() + self._drain_seconds
         self._lifecycle.draining = True
         close = (b"connection", b"close")
-        self.config.encoded_headers.append(close)  # what uvicorn makes its default headers of, once a second
+        self.config.encoded_headers.append(close)  # uvicorn makes its default headers from these once a second
         self.server_state.default_headers = [*self.server_state.default_headers, close]
 
 
 def listen(host: str, port: int) -> socket.socket:
-    """Open the port; an OSError says why not."""
+    """Open the port; OSError if it cannot be opened."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     return socket.create_server((host, port), family=family, backlog=2048)

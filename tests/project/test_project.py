@@ -4,14 +4,12 @@ import re
 import subprocess
 import sys
 from importlib.metadata import packages_distributions
-from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
 import yaml
 
 ROOT = Path(__file__).parents[2]
-README = (ROOT / "README.md").read_text()
 PIN = re.compile(r"^([A-Za-z0-9._-]+)(?:\[[a-z0-9,_-]+\])?==([^ ;\\]+)(?: ; (.*?))?(?: \\)?$", re.MULTILINE)
 TRAINING = {"pipeline.training", "pipeline.report", "matplotlib"}
 
@@ -119,22 +117,6 @@ def test_a_tox_environment_without_a_factor_cannot_be_green() -> None:
 
 def test_the_gate_is_the_test_command_of_the_readme() -> None:
     assert (ROOT / ".ci/run").read_text().splitlines()[-1] == "make test"
-    assert "\nmake test" in README
-
-
-def test_every_command_in_the_readme_exists() -> None:
-    targets = set(re.findall(r"^([a-z0-9-]+):.*?## ", (ROOT / "Makefile").read_text(), re.M))
-    assert {"run", "test"} <= set(re.findall(r"(?:^|`)make ([a-z][a-z0-9-]*)", README, re.M)) <= targets
-    for module in re.findall(r"python -m ([a-z_.]+)", README):  # ours, each of them
-        assert find_spec(module), module
-
-
-def test_every_file_that_the_readme_names_exists() -> None:
-    folders = "pipeline|local|operations|e2e|tests|deploy|requirements|benchmarks|notebooks"
-    named = set(re.findall(rf"`((?:{folders})/[A-Za-z0-9_./-]*)`", README))
-    named |= set(re.findall(r"\]\((?!http|#)([^)#]+)", README))
-    assert named
-    assert not [name for name in named if not (ROOT / name).exists()]
 
 
 def test_the_stages_have_no_requirements_of_their_own_in_bodywork_yaml() -> None:
