@@ -56,8 +56,11 @@ class FastPath:
     def _predict(self, message: Message) -> float | None:
         if message["type"] != "http.request" or message.get("more_body", False):
             return None
+        body = message.get("body", b"")
+        if len(body) > MAX_BODY_BYTES:  # a chunked body has no Content-Length
+            return None
         try:
-            query = _VALIDATOR.validate_json(message.get("body", b""))
+            query = _VALIDATOR.validate_json(body)
         except ValidationError:
             return None
         return self._counter.predict(query)

@@ -1,4 +1,4 @@
-"""The lane beside FastAPI without it: for any bytes that a client sends, both say the same and count the same."""
+"""The fast path beside FastAPI alone: both give the same answers and the same counts, whatever a client sends."""
 
 import json
 import re
@@ -30,14 +30,14 @@ LAST = "GET /livez HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"  # so that 
 
 @dataclass
 class Pair:
-    """Two servers of the same model: with the lane, and without it."""
+    """The ports of two servers of the same model: with the fast path, and without it."""
 
-    with_lane: int
+    with_fast_path: int
     without: int
 
 
-def without_lane(predictor: Predictor) -> RequestMiddleware:
-    """The service as create_app makes it, but for the lane."""
+def without_fast_path(predictor: Predictor) -> RequestMiddleware:
+    """Return the service of create_app without the fast path."""
     metrics = ServiceMetrics(predictor.manifest)
     api = create_api(predictor, Lifecycle(), metrics, PredictionCounter(predictor, metrics))
     return RequestMiddleware(api, metrics, {ROUTE, "/livez"}, log_requests=False)
@@ -47,7 +47,7 @@ def without_lane(predictor: Predictor) -> RequestMiddleware:
 def pair(predictor: Predictor) -> Iterator[Pair]:
     lifecycle = Lifecycle()
     servers, threads, ports = [], [], []
-    for app in (create_app(predictor, lifecycle), without_lane(predictor)):
+    for app in (create_app(predictor, lifecycle), without_fast_path(predictor)):
         listener = listen("127.0.0.1", 0)
         server = DrainingServer(app, lifecycle, drain_seconds=0)
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
@@ -167,14 +167,22 @@ def requests(draw: st.DrawFn, honest: bool = False) -> list[bytes]:
     return [head + body]
 
 
-def assert_both_say_the_same(pair: Pair, pieces: list[bytes]) -> None:
-    assert exchange(pair.with_lane, pieces) == exchange(pair.without, pieces)
+def test_a_chunked_body_over_the_limit_is_refused_although_it_arrives_at_once(pair: Pair) -> None:
+    body = b'{"product_code": "SKU001", "orders_placed": 7}'.ljust(MAX_BODY_BYTES + 1)
+    head = f"POST {ROUTE} HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n"
+    request = head.encode() + b"%x\r\n%b\r\n0\r\n\r\n" % (len(body), body) + LAST.encode()
+    assert exchange(pair.with_fast_path, [request]).startswith(b"HTTP/1.1 413 ")
+    assert_same_answer(pair, [request])
+
+
+def assert_same_answer(pair: Pair, pieces: list[bytes]) -> None:
+    assert exchange(pair.with_fast_path, pieces) == exchange(pair.without, pieces)
 
 
 @settings(max_examples=300)
 @given(request=requests())
-def test_lane_and_fastapi_give_the_same_answer_to_any_request(pair: Pair, request: list[bytes]) -> None:
-    assert_both_say_the_same(pair, [*request[:-1], request[-1] + LAST.encode()])
+def test_fast_path_and_fastapi_give_the_same_answer_to_any_request(pair: Pair, request: list[bytes]) -> None:
+    assert_same_answer(pair, [*request[:-1], request[-1] + LAST.encode()])
 
 
 @pytest.mark.parametrize("tail", [b"", b" ", b"x", b"{}"])
@@ -186,21 +194,23 @@ def test_a_body_that_is_valid_so_far_is_judged_when_all_of_it_is_there(pair: Pai
     chunked = f"{head}Transfer-Encoding: chunked\r\n\r\n".encode() + chunk % (len(body), body)
     rest = (chunk % (len(tail), tail) if tail else b"") + b"0\r\n\r\n"
     for pieces in ([with_length, tail + LAST.encode()], [chunked, rest + LAST.encode()]):
-        assert_both_say_the_same(pair, pieces)
+        assert_same_answer(pair, pieces)
 
 
 @settings(max_examples=30)
 @given(several=st.lists(requests(honest=True), min_size=2, max_size=5))
-def test_lane_and_fastapi_give_the_same_answers_to_pipelined_requests(pair: Pair, several: list[list[bytes]]) -> None:
+def test_fast_path_and_fastapi_give_the_same_answers_to_pipelined_requests(
+    pair: Pair, several: list[list[bytes]]
+) -> None:
     pipelined = b"".join(piece for request in several for piece in request)
-    assert_both_say_the_same(pair, [pipelined + LAST.encode()])
+    assert_same_answer(pair, [pipelined + LAST.encode()])
 
 
 @settings(max_examples=100)
 @given(body=bodies)
-def test_lane_and_fastapi_count_the_same(predictor: Predictor, body: bytes) -> None:
+def test_fast_path_and_fastapi_count_the_same(predictor: Predictor, body: bytes) -> None:
     counted = []
-    for app in (create_app(predictor, Lifecycle()), without_lane(predictor)):
+    for app in (create_app(predictor, Lifecycle()), without_fast_path(predictor)):
         client = TestClient(app)
         client.post(ROUTE, content=body, headers={"Content-Type": "application/json"})
         text = client.get("/metrics").text
@@ -213,12 +223,12 @@ def test_a_valid_question_never_reaches_fastapi(predictor: Predictor) -> None:
     metrics = ServiceMetrics(predictor.manifest)
 
     async def unreachable(scope: object, receive: object, send: object) -> None:
-        raise AssertionError("the lane did not answer")
+        raise AssertionError("the fast path did not answer")
 
-    lane = FastPath(
+    fast_path = FastPath(
         RequestMiddleware(unreachable, metrics, {ROUTE}, log_requests=False), PredictionCounter(predictor, metrics)
     )
-    answer = TestClient(lane).post(ROUTE, json={"product_code": "SKU001", "orders_placed": 112.5})
+    answer = TestClient(fast_path).post(ROUTE, json={"product_code": "SKU001", "orders_placed": 112.5})
     assert answer.status_code == 200
     assert set(answer.json()) == {"est_hours_to_dispatch", "model_version"}
 
@@ -228,7 +238,7 @@ def test_a_fault_of_the_model_is_counted_by_both(predictor: Predictor, monkeypat
         raise RuntimeError("a fault")
 
     monkeypatch.setattr(predictor, "hours", fail)
-    for app in (create_app(predictor, Lifecycle()), without_lane(predictor)):
+    for app in (create_app(predictor, Lifecycle()), without_fast_path(predictor)):
         client = TestClient(app, raise_server_exceptions=False)
         assert client.post(ROUTE, json={"product_code": "SKU001", "orders_placed": 1}).status_code == 500
         counted = f'http_requests_total{{method="POST",route="{ROUTE}",status="500"}} 1.0'
@@ -237,13 +247,13 @@ def test_a_fault_of_the_model_is_counted_by_both(predictor: Predictor, monkeypat
 
 def test_a_refusal_is_timed_from_its_head_on(pair: Pair) -> None:
     head = f"POST {ROUTE} HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 2\r\n\r\n"
-    before = seconds_spent(pair.with_lane)
-    with closing(socket.create_connection(("127.0.0.1", pair.with_lane), timeout=30)) as connection:
+    before = seconds_spent(pair.with_fast_path)
+    with closing(socket.create_connection(("127.0.0.1", pair.with_fast_path), timeout=30)) as connection:
         connection.sendall(head.encode())
         time.sleep(0.3)
         connection.sendall(b"{}")
         assert connection.recv(65536).startswith(b"HTTP/1.1 422 ")
-    assert seconds_spent(pair.with_lane) - before >= 0.25
+    assert seconds_spent(pair.with_fast_path) - before >= 0.25
 
 
 def seconds_spent(port: int) -> float:
