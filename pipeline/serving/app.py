@@ -1,28 +1,21 @@
-"""The HTTP routes.
-
-pydantic validates the bytes of a body. FastAPI's way, through Python objects, would answer 500 to NaN, Infinity and
-half surrogate pairs, and 400 to bytes that are not UTF-8.
-"""
+"""The HTTP routes but for the prediction route, which FastAPI only describes: see fast_path.py."""
 
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
 import fastapi_swagger
-from fastapi import Depends, FastAPI, HTTPException, Request, Response
-from fastapi.exception_handlers import http_exception_handler
-from fastapi.exceptions import RequestValidationError
+from fastapi import FastAPI, Response
 from fastapi.openapi.docs import get_swagger_ui_html
 from fastapi.responses import HTMLResponse
 from fastapi.staticfiles import StaticFiles
-from pydantic import BaseModel, ValidationError
-from pydantic_core import to_json
+from pydantic import BaseModel
 from starlette.routing import Route
 
 from pipeline.serving.fast_path import FastPath
 from pipeline.serving.metrics import CONTENT_TYPE, ServiceMetrics
 from pipeline.serving.middleware import RequestMiddleware
 from pipeline.serving.predictor import Predictor
-from pipeline.serving.schemas import MAX_BODY_BYTES, ROUTE, DispatchEstimate, OrderQuery, PredictionCounter
+from pipeline.serving.schemas import ROUTE, DispatchEstimate, OrderQuery, PredictionCounter
 
 SWAGGER_FILES = Path(fastapi_swagger.__file__).parent / "resources"
 
@@ -75,21 +68,19 @@ class Lifecycle:
 def create_app(predictor: Predictor, lifecycle: Lifecycle, log_requests: bool = False) -> FastPath:
     """Return the service for one model.
 
-    FastPath answers valid predictions. All other requests pass RequestMiddleware, which counts and bounds them, to
-    FastAPI's routes. Both are outside of FastAPI, whose own layers cost more than the answer.
+    FastPath answers predictions. All other requests pass RequestMiddleware, which counts and bounds them, to FastAPI's
+    routes. Both are outside of FastAPI, whose own layers cost more than the answer.
     """
     metrics = ServiceMetrics(predictor.manifest)
     metrics.draining.set_function(lambda: float(lifecycle.draining))
     counter = PredictionCounter(predictor, metrics)
-    api = create_api(predictor, lifecycle, metrics, counter)
+    api = create_api(predictor, lifecycle, metrics)
     routes = [route.path for route in api.routes if isinstance(route, Route)]
-    return FastPath(RequestMiddleware(api, metrics, routes, log_requests), counter)
+    return FastPath(RequestMiddleware(api, metrics, routes, log_requests), counter, metrics)
 
 
-def create_api(
-    predictor: Predictor, lifecycle: Lifecycle, metrics: ServiceMetrics, counter: PredictionCounter
-) -> FastAPI:
-    """Return FastAPI's app: every route and every refusal."""
+def create_api(predictor: Predictor, lifecycle: Lifecycle, metrics: ServiceMetrics) -> FastAPI:
+    """Return FastAPI's app: health, metrics and documentation, and the description of the prediction route."""
     app = FastAPI(
         title="Time to dispatch",
         version="0.1",
@@ -99,8 +90,6 @@ def create_api(
         docs_url=None,  # served below, from files in a package
         redoc_url=None,
     )
-    app.add_exception_handler(RequestValidationError, _refuse(metrics))
-    app.add_exception_handler(413, _refuse_size(metrics))
 
     @app.post(
         ROUTE,
@@ -112,12 +101,9 @@ def create_api(
         },
         openapi_extra={"requestBody": _describe_body(predictor)},
     )
-    async def time_to_dispatch(query: Annotated[OrderQuery, Depends(_read_query)]) -> DispatchEstimate:
+    async def time_to_dispatch() -> DispatchEstimate:
         """Estimate how many hours the order would take to dispatch."""
-        hours = counter.predict(query)
-        if hours is None:
-            raise RequestValidationError([_unknown_product(query.product_code)])
-        return counter.estimate(hours)
+        raise NotImplementedError  # described here, answered by FastPath
 
     @app.get("/livez")
     async def livez() -> Health:
@@ -147,79 +133,6 @@ def create_api(
 
     app.mount("/swagger", StaticFiles(directory=SWAGGER_FILES))
     return app
-
-
-async def _read_query(request: Request) -> OrderQuery:
-    length = request.headers.get("content-length", "0").strip()
-    if not length.isdecimal() or int(length) > MAX_BODY_BYTES:
-        raise _too_large()
-    content_type = request.headers.get("content-type", "")
-    if not _is_json(content_type):
-        fault = {
-            "type": "content_type",
-            "loc": ("header", "content-type"),
-            "msg": "Content-Type should be application/json",
-            "input": content_type,
-        }
-        raise RequestValidationError([fault])
-    try:
-        return OrderQuery.model_validate_json(await _read_body(request))
-    except ValidationError as error:
-        raise RequestValidationError([_fault(found) for found in error.errors(include_url=False)]) from error
-
-
-def _is_json(content_type: str) -> bool:
-    media_type = content_type.split(";")[0].strip().lower()
-    return media_type == "application/json" or (media_type.startswith("application/") and media_type.endswith("+json"))
-
-
-async def _read_body(request: Request) -> bytes:
-    """Read the whole body; 413 as soon as it is too large."""
-    body = bytearray()
-    async for chunk in request.stream():
-        body += chunk
-        if len(body) > MAX_BODY_BYTES:
-            raise _too_large()
-    return bytes(body)
-
-
-def _too_large() -> HTTPException:
-    return HTTPException(413, f"the body is over {MAX_BODY_BYTES} bytes")
-
-
-def _fault(found: Any) -> dict[str, Any]:
-    """Return a fault in FastAPI's form, with the input only if it was readable as JSON."""
-    if found["type"] == "json_invalid":
-        return {"type": "json_invalid", "loc": ("body",), "msg": found["msg"]}
-    return {**found, "loc": ("body", *found["loc"])}
-
-
-def _unknown_product(product_code: str) -> dict[str, Any]:
-    return {
-        "type": "unknown_product",
-        "loc": ("body", "product_code"),
-        "msg": "The model was not trained on this product, GET /openapi.json lists those that it knows",
-        "input": product_code,
-    }
-
-
-def _refuse(metrics: ServiceMetrics) -> Any:
-    async def refuse(request: Request, error: Exception) -> Response:
-        assert isinstance(error, RequestValidationError)
-        faults = error.errors()
-        metrics.count_refusal(faults[0]["type"], faults[0].get("input"))
-        return Response(to_json({"detail": faults}, inf_nan_mode="strings"), 422, media_type="application/json")
-
-    return refuse
-
-
-def _refuse_size(metrics: ServiceMetrics) -> Any:
-    async def refuse(request: Request, error: Exception) -> Response:
-        assert isinstance(error, HTTPException)
-        metrics.count_refusal("too_large", None)
-        return await http_exception_handler(request, error)
-
-    return refuse
 
 
 def _describe_body(predictor: Predictor) -> dict[str, Any]:

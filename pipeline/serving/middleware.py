@@ -58,9 +58,7 @@ class RequestMiddleware:
         finally:
             self.in_flight -= 1
             if disconnected:
-                self._metrics.disconnected.inc()
-                if self._log_requests:
-                    self.log_request(scope, "disconnected", time.perf_counter() - start)
+                self.record_disconnect(scope, start)
             else:
                 self.record(scope, status, time.perf_counter() - start)
 
@@ -77,6 +75,12 @@ class RequestMiddleware:
             self._metrics.request_seconds.observe(seconds)
         if self._log_requests:
             self.log_request(scope, status, seconds)
+
+    def record_disconnect(self, scope: Scope, start: float) -> None:
+        """Count a request whose client left."""
+        self._metrics.disconnected.inc()
+        if self._log_requests:
+            self.log_request(scope, "disconnected", time.perf_counter() - start)
 
     def log_request(self, scope: Scope, outcome: int | str, seconds: float) -> None:
         """Log a line about a request."""

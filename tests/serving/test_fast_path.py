@@ -1,4 +1,4 @@
-"""The fast path beside FastAPI alone: both give the same answers and the same counts, whatever a client sends."""
+"""The fast path beside a reference by FastAPI: both give the same answers and counts, whatever a client sends."""
 
 import json
 import re
@@ -14,13 +14,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from starlette.testclient import TestClient
 
-from pipeline.serving.app import Lifecycle, create_api, create_app
+from pipeline.serving.app import Lifecycle, create_app
 from pipeline.serving.fast_path import FastPath
 from pipeline.serving.metrics import ServiceMetrics
 from pipeline.serving.middleware import RequestMiddleware
 from pipeline.serving.predictor import Predictor
 from pipeline.serving.schemas import MAX_BODY_BYTES, ROUTE, PredictionCounter
 from pipeline.serving.server import DrainingServer, listen
+from tests.serving.reference import create_reference
 
 PRODUCTS = ("SKU001", "SKU003", "SKU-OF-NOBODY", "", "SKU001\0", "\u212a")
 PAUSE = 0.005  # seconds between the pieces of a request, for the server to read the one before
@@ -30,24 +31,17 @@ LAST = "GET /livez HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"  # so that 
 
 @dataclass
 class Pair:
-    """The ports of two servers of the same model: with the fast path, and without it."""
+    """The ports of two servers of the same model: the service, and the reference."""
 
-    with_fast_path: int
-    without: int
-
-
-def without_fast_path(predictor: Predictor) -> RequestMiddleware:
-    """Return the service of create_app without the fast path."""
-    metrics = ServiceMetrics(predictor.manifest)
-    api = create_api(predictor, Lifecycle(), metrics, PredictionCounter(predictor, metrics))
-    return RequestMiddleware(api, metrics, {ROUTE, "/livez"}, log_requests=False)
+    service: int
+    reference: int
 
 
 @pytest.fixture(scope="module")
 def pair(predictor: Predictor) -> Iterator[Pair]:
     lifecycle = Lifecycle()
     servers, threads, ports = [], [], []
-    for app in (create_app(predictor, lifecycle), without_fast_path(predictor)):
+    for app in (create_app(predictor, lifecycle), create_reference(predictor)):
         listener = listen("127.0.0.1", 0)
         server = DrainingServer(app, lifecycle, drain_seconds=0)
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
@@ -171,12 +165,12 @@ def test_a_chunked_body_over_the_limit_is_refused_although_it_arrives_at_once(pa
     body = b'{"product_code": "SKU001", "orders_placed": 7}'.ljust(MAX_BODY_BYTES + 1)
     head = f"POST {ROUTE} HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n"
     request = head.encode() + b"%x\r\n%b\r\n0\r\n\r\n" % (len(body), body) + LAST.encode()
-    assert exchange(pair.with_fast_path, [request]).startswith(b"HTTP/1.1 413 ")
+    assert exchange(pair.service, [request]).startswith(b"HTTP/1.1 413 ")
     assert_same_answer(pair, [request])
 
 
 def assert_same_answer(pair: Pair, pieces: list[bytes]) -> None:
-    assert exchange(pair.with_fast_path, pieces) == exchange(pair.without, pieces)
+    assert exchange(pair.service, pieces) == exchange(pair.reference, pieces)
 
 
 @settings(max_examples=300)
@@ -210,7 +204,7 @@ def test_fast_path_and_fastapi_give_the_same_answers_to_pipelined_requests(
 @given(body=bodies)
 def test_fast_path_and_fastapi_count_the_same(predictor: Predictor, body: bytes) -> None:
     counted = []
-    for app in (create_app(predictor, Lifecycle()), without_fast_path(predictor)):
+    for app in (create_app(predictor, Lifecycle()), create_reference(predictor)):
         client = TestClient(app)
         client.post(ROUTE, content=body, headers={"Content-Type": "application/json"})
         text = client.get("/metrics").text
@@ -219,18 +213,18 @@ def test_fast_path_and_fastapi_count_the_same(predictor: Predictor, body: bytes)
     assert counted[0] == counted[1]
 
 
-def test_a_valid_question_never_reaches_fastapi(predictor: Predictor) -> None:
+def test_a_question_never_reaches_fastapi(predictor: Predictor) -> None:
     metrics = ServiceMetrics(predictor.manifest)
 
     async def unreachable(scope: object, receive: object, send: object) -> None:
         raise AssertionError("the fast path did not answer")
 
-    fast_path = FastPath(
-        RequestMiddleware(unreachable, metrics, {ROUTE}, log_requests=False), PredictionCounter(predictor, metrics)
-    )
-    answer = TestClient(fast_path).post(ROUTE, json={"product_code": "SKU001", "orders_placed": 112.5})
+    middleware = RequestMiddleware(unreachable, metrics, {ROUTE}, log_requests=False)
+    client = TestClient(FastPath(middleware, PredictionCounter(predictor, metrics), metrics))
+    answer = client.post(ROUTE, json={"product_code": "SKU001", "orders_placed": 112.5})
     assert answer.status_code == 200
     assert set(answer.json()) == {"est_hours_to_dispatch", "model_version"}
+    assert client.post(ROUTE, json={}).status_code == 422
 
 
 def test_a_fault_of_the_model_is_counted_by_both(predictor: Predictor, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -238,7 +232,7 @@ def test_a_fault_of_the_model_is_counted_by_both(predictor: Predictor, monkeypat
         raise RuntimeError("a fault")
 
     monkeypatch.setattr(predictor, "hours", fail)
-    for app in (create_app(predictor, Lifecycle()), without_fast_path(predictor)):
+    for app in (create_app(predictor, Lifecycle()), create_reference(predictor)):
         client = TestClient(app, raise_server_exceptions=False)
         assert client.post(ROUTE, json={"product_code": "SKU001", "orders_placed": 1}).status_code == 500
         counted = f'http_requests_total{{method="POST",route="{ROUTE}",status="500"}} 1.0'
@@ -247,13 +241,13 @@ def test_a_fault_of_the_model_is_counted_by_both(predictor: Predictor, monkeypat
 
 def test_a_refusal_is_timed_from_its_head_on(pair: Pair) -> None:
     head = f"POST {ROUTE} HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 2\r\n\r\n"
-    before = seconds_spent(pair.with_fast_path)
-    with closing(socket.create_connection(("127.0.0.1", pair.with_fast_path), timeout=30)) as connection:
+    before = seconds_spent(pair.service)
+    with closing(socket.create_connection(("127.0.0.1", pair.service), timeout=30)) as connection:
         connection.sendall(head.encode())
         time.sleep(0.3)
         connection.sendall(b"{}")
         assert connection.recv(65536).startswith(b"HTTP/1.1 422 ")
-    assert seconds_spent(pair.with_fast_path) - before >= 0.25
+    assert seconds_spent(pair.service) - before >= 0.25
 
 
 def seconds_spent(port: int) -> float:
