@@ -37,13 +37,13 @@ def start_job(cronjob: str, name: str) -> None:
     kubectl("create", "job", name, "-n", CONTROLLER_NAMESPACE, f"--from=cronjob/{cronjob}")
 
 
-def job_outcome(job: str) -> str:
+def job_outcome(job: str, namespace: str = CONTROLLER_NAMESPACE) -> str:
     """Wait until a Job has ended; return "succeeded" or "failed"."""
     outcome = ""
 
     def ended() -> bool:
         nonlocal outcome
-        status = get(f"job/{job}", CONTROLLER_NAMESPACE)["status"]
+        status = get(f"job/{job}", namespace)["status"]
         outcome = "succeeded" if status.get("succeeded") else "failed" if status.get("failed") else ""
         return bool(outcome)
 
@@ -51,9 +51,9 @@ def job_outcome(job: str) -> str:
     return outcome
 
 
-def job_log(job: str, lines: int = 1) -> str:
+def job_log(job: str, lines: int = 1, namespace: str = CONTROLLER_NAMESPACE) -> str:
     """Return the last lines of a Job's log; -1 for all."""
-    return kubectl("logs", "-n", CONTROLLER_NAMESPACE, f"job/{job}", f"--tail={lines}").strip()
+    return kubectl("logs", "-n", namespace, f"job/{job}", f"--tail={lines}").strip()
 
 
 def evict(environment: Environment, pod: str) -> None:

@@ -102,6 +102,11 @@ class Environment:
         """The address of the service, seen from here."""
         return f"http://{os.environ.get('E2E_NODE', '127.0.0.1')}:{NODE_PORT}"
 
+    @property
+    def git_url(self) -> str:
+        """The address from which pods clone."""
+        return os.environ["E2E_GIT_URL"]
+
     def git(self, *arguments: str) -> str:
         """Run git in the clone that is deployed."""
         return run(["git", *arguments], f"git {arguments[0]}", cwd=self.clone).strip()
@@ -145,7 +150,7 @@ class Environment:
         environment = {
             **os.environ,
             "CONTEXT": self.context,
-            "GIT_URL": os.environ["E2E_GIT_URL"],
+            "GIT_URL": self.git_url,
             "GIT_TOKEN": self.token,
             "BODYWORK_PYTHON": str(ROOT / ".venv-bodywork/bin/python"),
             **settings,
