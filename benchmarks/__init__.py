@@ -1,4 +1,4 @@
-"""What the pipeline takes, side by side with what it could take at least, in one run: `make bench`.
+"""make bench: time and memory of the pipeline, beside the least that they could be, in one run.
 
 run        the whole run, its table and its budgets
 training   the stage train_model on a thousand to ten million orders

@@ -1,4 +1,4 @@
-"""The limit: a bare ASGI function, on the same uvicorn, that reads JSON and writes JSON."""
+"""The upper limit: a bare ASGI function on the same uvicorn, which reads and writes JSON."""
 
 import json
 
@@ -6,7 +6,7 @@ from starlette.types import Receive, Scope, Send
 
 
 async def app(scope: Scope, receive: Receive, send: Send) -> None:
-    """Answer anything with the length of what was asked."""
+    """Answer with the length of the request."""
     query = json.loads((await receive())["body"])
     body = json.dumps({"est_hours_to_dispatch": 5.321, "model_version": query["product_code"]}).encode()
     headers = [(b"content-length", b"%d" % len(body)), (b"content-type", b"application/json")]

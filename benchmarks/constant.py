@@ -1,4 +1,4 @@
-"""The usual way: a FastAPI route with the service's own request and answer, which answers a constant."""
+"""The usual way: a FastAPI route with the service's own schemas, which answers a constant."""
 
 from fastapi import FastAPI
 
@@ -9,5 +9,5 @@ app = FastAPI()
 
 @app.post(ROUTE)
 async def time_to_dispatch(query: OrderQuery) -> DispatchEstimate:
-    """Answer the same for any order."""
+    """Answer every order in the same way."""
     return DispatchEstimate(est_hours_to_dispatch=5.321, model_version=query.product_code)

@@ -1,4 +1,4 @@
-"""A bounded load client for loopback: it sends what it is told for as long as it is told, and checks every answer."""
+"""A load client for loopback, limited in time, which checks every answer."""
 
 import asyncio
 import time
@@ -13,7 +13,7 @@ HOST = "127.0.0.1"
 
 @dataclass
 class Outcome:
-    """What a run of the client saw; latencies in seconds, from when a request was due."""
+    """The counts of a run; latencies in seconds, from the moment when a request should have been sent."""
 
     seconds: float = 0.0
     answers: int = 0
@@ -22,17 +22,17 @@ class Outcome:
 
 
 def closed_loop(port: int, requests: Sequence[bytes], connections: int, seconds: float) -> Outcome:
-    """Send each connection's next request when its last one is answered: what the server can do at most."""
+    """Closed loop: send each connection's next request after its last answer. It measures the highest rate."""
     return uvloop.run(_closed_loop(port, requests, connections, seconds))
 
 
 def open_loop(port: int, requests: Sequence[bytes], connections: int, seconds: float, rate: float) -> Outcome:
-    """Send `rate` requests a second, whatever the server does; one that had to wait for a connection waited."""
+    """Open loop: send `rate` requests a second, whatever the server does. Waiting for a connection counts."""
     return uvloop.run(_open_loop(port, requests, connections, seconds, rate))
 
 
 class _Connection(asyncio.Protocol):
-    """One request at a time; an answer is complete when its body is as long as it says."""
+    """A connection with one request at a time; an answer is complete when its body has the announced length."""
 
     def __init__(self, client: "_Client") -> None:
         self._client = client
@@ -123,7 +123,7 @@ async def _open_loop(port: int, requests: Sequence[bytes], connections: int, sec
     for number in range(int(seconds * rate)):
         due = start + number / rate
         while due > time.perf_counter():
-            await asyncio.sleep(0)  # a timer is too coarse: the client has a core of its own
+            await asyncio.sleep(0)  # a timer is too coarse, and the client has its own core
         client.due.append(due)
         client.send_what_is_due()
         if number % 100 == 99:

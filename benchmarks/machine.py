@@ -1,4 +1,4 @@
-"""This machine's cores, and what a process on it has used; Linux only."""
+"""The machine's cores, and memory and descriptors of a process; Linux only."""
 
 import os
 import platform
@@ -10,7 +10,7 @@ MIB = 1024 * 1024
 
 
 def describe() -> str:
-    """Processor, cores, memory and Python, in one line."""
+    """Return processor, cores, memory and Python in one line."""
     names = {line.partition(":")[2].strip() for line in _lines("/proc/cpuinfo") if line.startswith("model name")}
     memory = next(int(line.split()[1]) for line in _lines("/proc/meminfo") if line.startswith("MemTotal"))
     name = ", ".join(sorted(names)) or platform.machine()
@@ -18,7 +18,7 @@ def describe() -> str:
 
 
 def cores() -> tuple[int, int]:
-    """A core for what is measured and another for the load."""
+    """Return a core for the server and another one for the load."""
     usable = sorted(os.sched_getaffinity(0))
     if len(usable) < 2:
         raise SystemExit(f"this process may use {len(usable)} core, 2 are needed: one for the server, one for the load")
@@ -26,18 +26,18 @@ def cores() -> tuple[int, int]:
 
 
 def peak_mib(pid: int) -> float:
-    """The most memory that a running process ever had in use."""
+    """Return a running process's peak of resident memory, in MiB."""
     peak = next(line for line in _lines(f"/proc/{pid}/status") if line.startswith("VmHWM"))
     return int(peak.split()[1]) / 1024
 
 
 def resident_mib(pid: int) -> float:
-    """The memory that a running process has in use now."""
+    """Return a running process's resident memory, in MiB."""
     return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") / MIB
 
 
 def allow_descriptors(number: int) -> None:
-    """Let this process, and those that it starts, have so many files and connections open."""
+    """Allow this process and its children this many open files and connections."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if hard != resource.RLIM_INFINITY and hard < number:
         raise SystemExit(f"this process may have {hard} files and connections open, {number} are needed: ulimit -Hn")
@@ -46,7 +46,7 @@ def allow_descriptors(number: int) -> None:
 
 
 def descriptors(pid: int) -> int:
-    """How many files and connections a running process has open."""
+    """Return the number of a running process's open files and connections."""
     return len(os.listdir(f"/proc/{pid}/fd"))
 
 

@@ -1,4 +1,4 @@
-"""make bench: the budgets, each measured beside what it is a share of; exit code 1 names those that were missed.
+"""make bench: measure every budget beside its reference; exit code 1 if one is missed.
 
 The service, a plain FastAPI route and a bare ASGI function take turns on one core, the load is on another. Then the
 stage train_model, as a process, on weeks of a thousand to ten million orders. On a quiet machine, some 12 minutes.
@@ -25,7 +25,7 @@ SMALL_TRAININGS = 5
 
 @dataclass(frozen=True)
 class Budget:
-    """A figure and what it must not pass."""
+    """A figure and its limit."""
 
     what: str
     measured: float
@@ -35,12 +35,12 @@ class Budget:
 
     @property
     def held(self) -> bool:
-        """Is it within its limit?"""
+        """Whether the figure is within its limit."""
         return self.measured >= self.limit if self.least else self.measured <= self.limit
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Measure everything; 0 if every budget was held."""
+    """Measure everything; return 0 if no budget is missed."""
     args = _parse(arguments)
     allow_descriptors(serving.DESCRIPTORS)
     print(describe(), flush=True)
@@ -72,7 +72,7 @@ def _trainings(environment: dict[str, str]) -> list[Budget]:
     imports = min((training.imports() for _ in range(SMALL_TRAININGS)), key=lambda run: run.wall)
     middle, large = (training.train(BUCKET, environment, rows) for rows in training.SIZES[1:])
     bent = training.train(BUCKET, environment, training.SIZES[2], bent=True)
-    # last: the champion that the service loads is of a week like any other
+    # this size comes last, so that the service loads a champion of a usual week
     small = sorted(
         (training.train(BUCKET, environment, training.SIZES[0]) for _ in range(SMALL_TRAININGS)),
         key=lambda run: run.wall,

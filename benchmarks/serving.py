@@ -1,4 +1,4 @@
-"""The service beside what it could at most be: each on one core, the load on another, in turns."""
+"""The service beside faster and slower servers: each on one core, the load on another, in turns."""
 
 import itertools
 import json
@@ -21,16 +21,16 @@ from pipeline.serving.schemas import ROUTE
 
 CONNECTIONS = 64
 PRODUCTS = ("SKU001", "SKU002", "SKU003", "SKU004", "SKU005")
-OFF_THE_TABLE = 20  # one request in so many has a number of orders that is not whole
+NOT_WHOLE = 20  # one in this many requests has a number of orders outside the table
 LATENCY_SECONDS = 10.0
 IDLE_CONNECTIONS = 1_000
-CROWD = 1_000  # clients that ask without a pause, each on a connection of its own
+CROWD = 1_000  # clients that ask without a pause, each on its own connection
 DESCRIPTORS = 2_000
 
 
 @dataclass
 class Subject:
-    """A running server, and its requests a second in each turn."""
+    """A running server, and its requests per second in each turn."""
 
     name: str
     process: "subprocess.Popen[bytes]"
@@ -39,18 +39,18 @@ class Subject:
 
     @property
     def rate(self) -> float:
-        """The median of the turns."""
+        """The median of all turns."""
         return statistics.median(self.rates)
 
 
 def requests() -> list[bytes]:
-    """A hundred orders of known products, one in twenty of them off the table of answers."""
-    orders = [number * 2 + (0.5 if number % OFF_THE_TABLE == 0 else 0) for number in range(100)]
+    """Return a hundred orders of known products; one in twenty is outside the table of estimates."""
+    orders = [number * 2 + (0.5 if number % NOT_WHOLE == 0 else 0) for number in range(100)]
     return [request(code, placed) for code, placed in zip(itertools.cycle(PRODUCTS), orders, strict=False)]
 
 
 def request(product_code: str, orders_placed: float) -> bytes:
-    """One request, as it goes over the wire."""
+    """Return one request as bytes."""
     body = json.dumps({"product_code": product_code, "orders_placed": orders_placed})
     head = f"POST {ROUTE} HTTP/1.1\r\nHost: {HOST}\r\nContent-Type: application/json\r\nContent-Length: {len(body)}"
     return f"{head}\r\n\r\n{body}".encode()
@@ -58,7 +58,7 @@ def request(product_code: str, orders_placed: float) -> bytes:
 
 @contextmanager
 def subjects(bucket: str, environment: dict[str, str]) -> Iterator[dict[str, Subject]]:
-    """The service, a plain FastAPI route and a bare ASGI function, each ready on the first core."""
+    """Start the service, a plain FastAPI route and a bare ASGI function, each on the first core."""
     stock = ["-m", "uvicorn", "--no-access-log", "--log-level=warning", "--lifespan=off", "--timeout-keep-alive=75"]
     stock.append(f"--host={HOST}")
     commands = {
@@ -76,7 +76,7 @@ def subjects(bucket: str, environment: dict[str, str]) -> Iterator[dict[str, Sub
 
 
 def start(command: Sequence[str], environment: dict[str, str]) -> tuple["subprocess.Popen[bytes]", int, float]:
-    """Start a server on the first core; the process, its port, and the seconds until its first answer."""
+    """Start a server on the first core; return the process, its port, and the seconds until its first answer."""
     with socket.create_server((HOST, 0)) as free:
         port: int = free.getsockname()[1]
     pinned = ["taskset", "-c", str(cores()[0]), sys.executable, *(part.format(port) for part in command)]
@@ -95,14 +95,14 @@ def start(command: Sequence[str], environment: dict[str, str]) -> tuple["subproc
 
 
 def seconds_to_first_answer(bucket: str, environment: dict[str, str]) -> float:
-    """From the start of the process to an estimate."""
+    """Return the seconds from the start of the process to an estimate."""
     process, _, seconds = start(["-m", "pipeline.serve_model", bucket, f"--host={HOST}", "--port={}"], environment)
     stop(process, signal.SIGINT, 15)
     return seconds
 
 
 def take_turns(running: dict[str, Subject], turns: int, seconds: float) -> None:
-    """Load each in turn, so that what else happens on the machine happens to all."""
+    """Load the servers in turns, so that other load on the machine affects all of them."""
     os.sched_setaffinity(0, {cores()[1]})
     for subject in list(running.values()) * (turns + 1):
         outcome = closed_loop(subject.port, requests(), CONNECTIONS, seconds)
@@ -110,16 +110,16 @@ def take_turns(running: dict[str, Subject], turns: int, seconds: float) -> None:
             raise SystemExit(f"{subject.name}: {outcome.failures} of {outcome.answers} requests failed under load")
         subject.rates.append(outcome.answers / outcome.seconds)
     for subject in running.values():
-        del subject.rates[0]  # warming up
+        del subject.rates[0]  # the first turn warms up
 
 
 def ratio(subject: Subject, other: Subject) -> float:
-    """The median, over the turns, of how its requests a second compare with the other's of the same turn."""
+    """Return the median ratio of requests per second to those of another server in the same turn."""
     return statistics.median(one / two for one, two in zip(subject.rates, other.rates, strict=True))
 
 
 def rate_beside_idle_connections(subject: Subject, turns: int, seconds: float) -> float:
-    """Requests a second beside so many open and silent connections, by turns with and without: their ratio."""
+    """Return the ratio of requests per second with and without this many idle connections, in turns."""
     rates: list[float] = []
     for number in range(2 * turns):
         with ExitStack() as until_done:
@@ -133,7 +133,7 @@ def rate_beside_idle_connections(subject: Subject, turns: int, seconds: float) -
 
 
 def rate_of_a_crowd(subject: Subject, seconds: float) -> float:
-    """Requests a second when far more is asked than can be answered."""
+    """Measure requests per second when clients ask far more than can be answered."""
     outcome = closed_loop(subject.port, requests(), CROWD, seconds)
     if outcome.failures:
         raise SystemExit(f"{subject.name}: {outcome.failures} of {outcome.answers} requests failed under a crowd")
@@ -141,7 +141,7 @@ def rate_of_a_crowd(subject: Subject, seconds: float) -> float:
 
 
 def latencies(subject: Subject) -> dict[str, float]:
-    """Milliseconds by percentile, at half of the most that it can answer."""
+    """Return latencies in ms by percentile, at half of the highest rate."""
     outcome = open_loop(subject.port, requests(), CONNECTIONS, LATENCY_SECONDS, subject.rate / 2)
     if outcome.failures:
         raise SystemExit(f"{subject.name}: {outcome.failures} of {outcome.answers} requests failed at half load")
@@ -151,7 +151,7 @@ def latencies(subject: Subject) -> dict[str, float]:
 
 
 def soak(subject: Subject, seconds: float) -> tuple[float, int, int]:
-    """Load it at 80 % for so long; the MiB and the descriptors that it grew by, and the failures."""
+    """Load at 80 % for this long; return the growth in MiB and descriptors, and the failures."""
     open_loop(subject.port, requests(), CONNECTIONS, min(20.0, seconds), subject.rate * 0.8)
     before = resident_mib(subject.process.pid), descriptors(subject.process.pid)
     failures = 0
@@ -166,12 +166,12 @@ def soak(subject: Subject, seconds: float) -> tuple[float, int, int]:
 
 
 def _check_pace(subject: Subject, outcome: Outcome, rate: float) -> None:
-    """End the run where the load was not what it is said to be: the client's core may be busy otherwise."""
+    """Raise an error if the load was lower than intended, for instance since the client's core was busy."""
     reached = outcome.answers / outcome.seconds / rate
     if reached < 0.95:
         raise SystemExit(f"{subject.name}: only {reached:.0%} of {rate:,.0f} requests a second were sent")
 
 
 def peak(subject: Subject) -> float:
-    """The most memory that it ever had in use, in MiB."""
+    """Return the server's peak memory in MiB."""
     return peak_mib(subject.process.pid)

@@ -1,4 +1,4 @@
-"""The stage train_model as a whole process, on weeks of a thousand to ten million orders."""
+"""train_model as a whole process, on weeks of a thousand to ten million orders."""
 
 import math
 import os
@@ -24,7 +24,7 @@ SIZES = (1_000, 100_000, 10_000_000)
 
 @dataclass(frozen=True)
 class Run:
-    """What a process took: seconds by the clock and of the processors, and its most memory in MiB."""
+    """What a process took: wall and CPU time in seconds, and its peak memory in MiB."""
 
     name: str
     wall: float
@@ -33,12 +33,12 @@ class Run:
 
 
 def imports() -> Run:
-    """What the stage takes before it does anything: an interpreter and its imports."""
+    """Measure the interpreter and the imports alone."""
     return _measure("no orders: the imports alone", ["-c", "import pipeline.train_model"], {})
 
 
 def train(bucket: str, environment: dict[str, str], rows: int, *, bent: bool = False) -> Run:
-    """Put two weeks of so many orders in the place of all that is there, and run the stage on each; the second run.
+    """Empty the bucket, train on two weeks of this many orders, and return the second run.
 
     So there is a week before to compare with, and a champion to beat, as on every Saturday but the first. Where hours
     are bent, as by a warehouse that is swamped beyond 120 orders, the boosted trees win, not the line.
@@ -63,7 +63,7 @@ def _orders(seed: int, rows: int, bent: bool) -> bytes:
 
 
 def growth(smaller: Run, larger: Run, before: Run, times: int) -> float:
-    """The exponent of the time that comes with the rows; what any training takes, its imports, is taken off."""
+    """Return the exponent by which time grows with rows, without the time of imports."""
     return math.log((larger.wall - before.wall) / (smaller.wall - before.wall)) / math.log(times)
 
 
@@ -75,8 +75,8 @@ def _measure(name: str, command: list[str], environment: dict[str, str]) -> Run:
         )
         peak = 0.0
         while not (ended := os.wait4(process.pid, os.WNOHANG))[0]:
-            with suppress(OSError, StopIteration):  # it may end meanwhile
-                peak = max(peak, peak_mib(process.pid))  # its rusage would have this process's own peak in it
+            with suppress(OSError, StopIteration):  # the process may have ended
+                peak = max(peak, peak_mib(process.pid))  # rusage of children would include this process's peak
             time.sleep(0.02)
         wall = time.perf_counter() - start
         _, status, usage = ended

@@ -1,4 +1,4 @@
-"""Weeks of orders that nobody placed: for a first run, for tests, and for trying what the gates refuse.
+"""Generate weeks of orders, for a first run, for tests, and to try what the gates reject.
 
 Each product has a base time and a slope. The hours of an order are base + slope x orders placed that day + normal
 noise, with a floor at zero, so a straight line per product is the right model and NOISE_HOURS the least error that
@@ -20,14 +20,14 @@ from pipeline.keys import dataset_key
 from pipeline.training.data_contract import HOURS, ORDERS, PRODUCT
 
 ORDERS_A_WEEK = 1_000
-MOST_ORDERS_A_DAY = 200
-MOST = 100_000_000  # rows, or a seed
+MAX_ORDERS_PER_DAY = 200
+MAX_NUMBER = 100_000_000  # of rows, or of a seed
 NOISE_HOURS = 0.75  # standard deviation
 
 
 @dataclass(frozen=True)
 class Product:
-    """How a product's hours to dispatch come about: hours with no order before it, and hours more for each."""
+    """A product: its hours without other orders, and the hours that each order adds."""
 
     code: str
     base: float
@@ -46,12 +46,12 @@ PRODUCTS = (
 def generate_week(
     seed: int, rows: int = ORDERS_A_WEEK, drift: float = 0.0, products: Sequence[Product] = PRODUCTS
 ) -> pd.DataFrame:
-    """A week of about `rows` orders; `drift` is the share by which every hour is longer than PRODUCTS says."""
+    """Generate a week of about `rows` orders; `drift` is the share by which hours are longer than in PRODUCTS."""
     rng = np.random.default_rng(seed)
     rows = rng.poisson(rows)
     which = rng.integers(len(products), size=rows)
     base, slope = (np.array([getattr(product, name) for product in products]) for name in ("base", "slope"))
-    orders = rng.integers(0, MOST_ORDERS_A_DAY, size=rows, endpoint=True)
+    orders = rng.integers(0, MAX_ORDERS_PER_DAY, size=rows, endpoint=True)
     hours = (base[which] + slope[which] * orders) * (1 + drift) + rng.normal(0, NOISE_HOURS, size=rows)
     return pd.DataFrame(
         {
@@ -63,7 +63,7 @@ def generate_week(
 
 
 def to_csv(orders: pd.DataFrame) -> bytes:
-    """The file as the data team would write it."""
+    """Return the week as the data team's CSV."""
     return orders.to_csv(index=False, lineterminator="\n").encode()
 
 
@@ -90,15 +90,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def share(text: str) -> float:
-    """Read a share by which hours grow, or shrink if it is negative."""
+    """Parse the share by which hours grow; a negative one lets them shrink."""
     if not -1 < float(text) < math.inf:
-        raise argparse.ArgumentTypeError(f"{text} is no share above -1")
+        raise argparse.ArgumentTypeError(f"{text} is not a share (expected a number above -1)")
     return float(text)
 
 
 def _count(text: str) -> int:
-    if not 1 <= int(text) <= MOST:
-        raise argparse.ArgumentTypeError(f"{text} is not from 1 to {MOST:,}")
+    if not 1 <= int(text) <= MAX_NUMBER:
+        raise argparse.ArgumentTypeError(f"{text} is not from 1 to {MAX_NUMBER:,}")
     return int(text)
 
 

@@ -1,6 +1,6 @@
-"""The main job on this machine: S3, a week of orders, then bodywork.yaml's DAG, up to a service that answers.
+"""make run: start S3, upload a week of orders, and run bodywork.yaml's DAG until the service answers.
 
-What lies on S3 stays for the next run, which adds a newer week and trains again.
+The data on S3 stays. The next run adds a newer week and trains again.
 """
 
 import argparse
@@ -28,7 +28,7 @@ from pipeline.keys import DATASETS, dataset_key, parse_dataset_key
 from pipeline.registry.object_store import ObjectStore
 from pipeline.utils import checked_out_commit
 
-FREE_BYTES = 1_000_000_000  # what SeaweedFS wants for its volumes before it takes an object
+MIN_FREE_BYTES = 1_000_000_000  # SeaweedFS needs them for its volumes
 WHAT_TO_TRY = """
 Try it:
 
@@ -38,22 +38,22 @@ Try it:
 or look at http://{address}/docs. Ctrl-C stops everything.
 """
 WEEK = timedelta(days=7)
-MOST_WEEKS = 520
-STOP_SECONDS = 15  # the service's own limit for what is in flight is 10
+MAX_WEEKS = 520
+STOP_SECONDS = 15  # the service itself allows 10 s for requests in flight
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class LocalRunError(Exception):
-    """The run cannot go on; the message is what the user is told."""
+    """The run cannot go on; the message is printed."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run until Ctrl-C; 0 after that, 1 if something kept the service from answering."""
+    """Run until Ctrl-C and return 0; return 1 if the service cannot run."""
     args = _parse(arguments)
     try:
         dag = stages.read_dag()
         if not dag[0][0].args:
-            raise ValueError(f"{dag[0][0].name} has no argument, which is the bucket")
+            raise ValueError(f"{dag[0][0].name} has no argument (expected the bucket)")
     except (ValueError, TypeError, LookupError, OSError, yaml.YAMLError) as error:
         print(f"ERROR: bodywork.yaml: {' '.join(str(error).split())}", file=sys.stderr)
         return 1
@@ -61,14 +61,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def run_until_stopped(dag: list[list[stages.Stage]], folder: Path, ports: Ports, weeks: int, drift: float) -> int:
-    """Run the DAG on an S3 server whose data lies in `folder`; nothing that was started is left running after it."""
+    """Run the DAG on an S3 server with its data in `folder`; leave no process behind."""
     for sig in SIGNALS:
         signal.signal(sig, _interrupt)
     _forget_other_stores()
     try:
         _run(dag, folder, ports, weeks, drift)
     except KeyboardInterrupt:
-        print(f"Stopped. What lies on S3 stays in {folder.name}/ for the next run.", flush=True)
+        print(f"Stopped. The data of S3 stays in {folder.name}/ for the next run.", flush=True)
         return 0
     except (LocalRunError, S3ServerError, TimeToDispatchError, OSError) as error:
         print(f"ERROR: {error}", file=sys.stderr)
@@ -76,7 +76,7 @@ def run_until_stopped(dag: list[list[stages.Stage]], folder: Path, ports: Ports,
 
 
 def _forget_other_stores() -> None:
-    """All that is asked is on this machine: no profile, key, endpoint or proxy of this user's leads elsewhere."""
+    """Remove the user's AWS settings and proxies from the environment, so that nothing leaves this machine."""
     for name in list(os.environ):
         if name.startswith("AWS_"):
             del os.environ[name]
@@ -90,8 +90,10 @@ def _run(dag: list[list[stages.Stage]], folder: Path, ports: Ports, weeks: int, 
         _check_port(stage)
     folder.mkdir(parents=True, exist_ok=True)
     free = shutil.disk_usage(folder).free
-    if free < FREE_BYTES:
-        raise LocalRunError(f"{free / 1e9:.1f} GB are free on this disk, the S3 server wants {FREE_BYTES / 1e9:.0f} GB")
+    if free < MIN_FREE_BYTES:
+        raise LocalRunError(
+            f"only {free / 1e9:.1f} GB of this disk are free (the S3 server needs {MIN_FREE_BYTES / 1e9:.0f} GB)"
+        )
     with ExitStack() as until_stopped:
         try:
             with _step(f"S3: SeaweedFS on {HOST}:{ports.s3}, its data in {folder.name}/"):
@@ -107,8 +109,8 @@ def _run(dag: list[list[stages.Stage]], folder: Path, ports: Ports, weeks: int, 
             while all(service.poll() is None for service in services):
                 time.sleep(0.2)
         finally:
-            _ignore_signals()  # the clean-up itself is not interrupted
-    raise LocalRunError("the service ended by itself, its log is above")
+            _ignore_signals()  # do not interrupt the clean-up
+    raise LocalRunError("the service ended: see its log above")
 
 
 def _upload_weeks(bucket: str, environment: dict[str, str], weeks: int, drift: float) -> None:
@@ -126,7 +128,7 @@ def _upload_weeks(bucket: str, environment: dict[str, str], weeks: int, drift: f
 
 
 def next_timestamp(there: Sequence[datetime], now: datetime) -> datetime:
-    """When the next dataset is dated: last Friday at 23:00 UTC as the data team does it, or now if that is there."""
+    """Return the next dataset's timestamp: last Friday at 23:00 UTC, or now if that one exists."""
     friday = (now - timedelta(days=(now.weekday() - 4) % 7)).replace(hour=23, minute=0, second=0, microsecond=0)
     if friday > now:
         friday -= WEEK
@@ -137,7 +139,7 @@ def _run_batch(stage: stages.Stage, environment: dict[str, str]) -> None:
     with _step(f"stage {stage.name}", its_own_lines=True):
         code = stages.run_batch(stage, environment)
         if code:
-            raise LocalRunError(f"stage {stage.name} ended with exit code {code}, its log is above")
+            raise LocalRunError(f"stage {stage.name} ended with exit code {code}: see its log above")
 
 
 def _start_service(
@@ -145,24 +147,26 @@ def _start_service(
 ) -> "subprocess.Popen[bytes]":
     assert stage.service is not None
     with _step(f"stage {stage.name} on {HOST}:{stage.service['port']}", its_own_lines=True):
-        # bodywork.yaml's arguments make it listen to the whole network, as a pod must and a laptop must not
+        # the arguments of bodywork.yaml make it listen to the whole network, which a laptop must not
         process = stages.start(stage, environment, ["--host", HOST])
         until_stopped.callback(_stop_service, process, stage.service["port"])
         deadline = time.monotonic() + stage.service["max_startup_time_seconds"]
         while time.monotonic() < deadline:
             if process.poll() is not None:
-                raise LocalRunError(f"stage {stage.name} ended with exit code {process.returncode}, its log is above")
+                raise LocalRunError(f"stage {stage.name} ended with exit code {process.returncode}: see its log above")
             with suppress(OSError), socket.create_connection((HOST, stage.service["port"]), timeout=1):
                 break
             time.sleep(0.05)
         else:
-            raise LocalRunError(f"stage {stage.name} did not open its port in time")
+            raise LocalRunError(
+                f"stage {stage.name} did not open its port in {stage.service['max_startup_time_seconds']} s"
+            )
     print(WHAT_TO_TRY.format(address=f"{HOST}:{stage.service['port']}"), flush=True)
     return process
 
 
 def _stop_service(process: "subprocess.Popen[bytes]", port: int) -> None:
-    """By Ctrl-C, which skips the drain; before its port is open, when nothing handles that yet, by SIGTERM."""
+    """Stop it by SIGINT, which skips the drain; or by SIGTERM while it does not handle SIGINT yet."""
     sig = signal.SIGTERM
     with suppress(OSError), socket.create_connection((HOST, port), timeout=1):
         sig = signal.SIGINT
@@ -180,7 +184,7 @@ def _check_port(stage: stages.Stage) -> None:
 
 @contextmanager
 def _step(what: str, its_own_lines: bool = False) -> Iterator[None]:
-    """Say what is done and, when it is done, how long it took: on one line, or around the lines of what is run."""
+    """Print what is done and how long it took: on one line, or around the lines of a stage."""
     start = time.monotonic()
     print(f"==> {what} ", end="\n" if its_own_lines else "... ", flush=True)
     try:
@@ -192,7 +196,7 @@ def _step(what: str, its_own_lines: bool = False) -> Iterator[None]:
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:
-    """End the run, once."""
+    """End the run; ignore further signals."""
     _ignore_signals()
     raise KeyboardInterrupt
 
@@ -212,8 +216,8 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
 
 
 def _weeks(text: str) -> int:
-    if not 1 <= int(text) <= MOST_WEEKS:
-        raise argparse.ArgumentTypeError(f"{text} is no number of weeks from 1 to {MOST_WEEKS}")
+    if not 1 <= int(text) <= MAX_WEEKS:
+        raise argparse.ArgumentTypeError(f"{text} is not a number of weeks (expected 1 to {MAX_WEEKS})")
     return int(text)
 
 

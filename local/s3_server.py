@@ -1,4 +1,4 @@
-"""SeaweedFS, a real S3 server, on loopback: with credentials, without telemetry, its data in one folder."""
+"""Run SeaweedFS, a real S3 server, on loopback, with credentials and without telemetry."""
 
 import os
 import signal
@@ -23,7 +23,7 @@ HOST = "127.0.0.1"
 ACCESS_KEY = "time-to-dispatch"
 SECRET_KEY = "not-a-secret-only-on-loopback"
 START_SECONDS = 30
-GRPC_OFFSET = 10_000  # every one of SeaweedFS's ports has a second one this much higher
+GRPC_OFFSET = 10_000  # each port of SeaweedFS has a second one this much higher
 
 
 class S3ServerError(Exception):
@@ -32,20 +32,20 @@ class S3ServerError(Exception):
 
 @dataclass(frozen=True)
 class Ports:
-    """The ports of SeaweedFS's parts; each also needs the one GRPC_OFFSET higher."""
+    """The ports of SeaweedFS's parts; each also needs the port GRPC_OFFSET higher."""
 
     s3: int = 8333
     filer: int = 8888
     master: int = 9333
     volume: int = 9340
-    admin: int = 9350  # not SeaweedFS's own 23646: GRPC_OFFSET above it, any outgoing connection may be in the way
+    admin: int = 9350  # SeaweedFS's own is 23646; GRPC_OFFSET higher, outgoing connections may use the port
 
 
 @contextmanager
 def s3_server(folder: Path, bucket: str, ports: Ports) -> Iterator[dict[str, str]]:
-    """Run the server with one bucket, and yield the environment that a client of it needs; S3ServerError if it fails.
+    """Run the server with one bucket, and yield the environment for a client; S3ServerError if it does not start.
 
-    What lies in the folder stays there, and is served again the next time.
+    The data stays in the folder for the next time.
     """
     for port in vars(ports).values():
         _check_free(port)
@@ -88,14 +88,14 @@ def s3_server(folder: Path, bucket: str, ports: Ports) -> Iterator[dict[str, str
     finally:
         if process:
             stop(process, signal.SIGTERM, 10)
-        for port in vars(ports).values():  # SeaweedFS leaves its sockets behind
+        for port in vars(ports).values():  # SeaweedFS does not remove its sockets
             for number in (port, port + GRPC_OFFSET):
                 for socket_file in Path("/tmp").glob(f"seaweedfs-*-{number}.sock"):
                     socket_file.unlink(missing_ok=True)
 
 
 def stop(process: "subprocess.Popen[bytes]", sig: signal.Signals, seconds: float) -> int:
-    """End a process: ask it by a signal, and kill it when it is still there after `seconds`; its exit code."""
+    """Send a signal to a process, kill it after `seconds`, and return its exit code."""
     process.send_signal(sig)
     try:
         return process.wait(seconds)
@@ -105,7 +105,7 @@ def stop(process: "subprocess.Popen[bytes]", sig: signal.Signals, seconds: float
 
 
 def s3_client(environment: dict[str, str], config: Config | None = None) -> "S3Client":
-    """A boto3 client of the server, from what s3_server() yielded instead of from this process's environment."""
+    """Return a boto3 client with the environment that s3_server() yielded."""
     session = boto3.Session(
         aws_access_key_id=environment["AWS_ACCESS_KEY_ID"],
         aws_secret_access_key=environment["AWS_SECRET_ACCESS_KEY"],
@@ -117,7 +117,7 @@ def s3_client(environment: dict[str, str], config: Config | None = None) -> "S3C
 def _check_free(port: int) -> None:
     for number in (port, port + GRPC_OFFSET):
         try:
-            socket.create_server(("", number)).close()  # on any address: SeaweedFS looks at all of them
+            socket.create_server(("", number)).close()  # on any address, as SeaweedFS does
         except OSError as error:
             raise S3ServerError(f"port {number}, which the S3 server needs: {error.strerror}") from error
 

@@ -1,7 +1,7 @@
-"""bodywork.yaml's DAG on this machine, each stage started as Bodywork starts it.
+"""Run bodywork.yaml's DAG on this machine, and start each stage as Bodywork does.
 
-That is: `python MODULE ARGS` with the `python` on PATH, the module's folder as the working directory and the
-repository's root as PYTHONPATH; a batch stage may take its time limit and is tried again as often as `retries` says.
+Bodywork runs `python MODULE ARGS` with the `python` on PATH, the module's folder as working directory, and the root of
+the repository as PYTHONPATH. A batch stage has a time limit and a number of retries.
 """
 
 import os
@@ -19,7 +19,7 @@ ROOT = Path(__file__).parents[1]
 
 @dataclass(frozen=True)
 class Stage:
-    """A stage of a repository's bodywork.yaml; `batch` or `service` is what the file says under that name."""
+    """A stage of bodywork.yaml; `batch` or `service` is its section of that name."""
 
     name: str
     root: Path
@@ -30,7 +30,7 @@ class Stage:
 
 
 def read_dag(root: Path = ROOT) -> list[list[Stage]]:
-    """The steps of a repository's DAG in order, each a list of stages that may run at the same time."""
+    """Return the steps of a repository's DAG, each a list of stages that may run at the same time."""
     config = yaml.safe_load((root / "bodywork.yaml").read_text())
     return [
         [_read_stage(root, name.strip(), config["stages"]) for name in step.split(",")]
@@ -39,7 +39,7 @@ def read_dag(root: Path = ROOT) -> list[list[Stage]]:
 
 
 def start(stage: Stage, environment: dict[str, str], more_args: Sequence[str] = ()) -> "subprocess.Popen[bytes]":
-    """Start a stage, in a session of its own: a Ctrl-C in the terminal is not its business.
+    """Start a stage in its own session, so that Ctrl-C in the terminal does not reach it.
 
     `environment` is added to this process's; `more_args` come after those of bodywork.yaml.
     """
@@ -53,7 +53,7 @@ def start(stage: Stage, environment: dict[str, str], more_args: Sequence[str] = 
 
 
 def run_batch(stage: Stage, environment: dict[str, str]) -> int:
-    """Run a batch stage to its end, with its time limit and retries; the last exit code, 124 for out of time."""
+    """Run a batch stage with its time limit and retries; return the last exit code, or 124 for a time-out."""
     assert stage.batch is not None
     code = 1
     for _ in range(1 + stage.batch["retries"]):

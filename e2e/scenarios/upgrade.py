@@ -33,7 +33,8 @@ def upgrade(environment: Environment) -> None:
             environment.upload_week()
             done = environment.deploy()
             versions.append(environment.champion())
-            expect("Gate champion: pass" in done.output, "the new model was not compared with the old champion")
+            expect("Gate champion: " in done.output, "the log of the training is missing")
+            expect("the champion cannot be loaded" not in done.output, "the training could not load the old champion")
             check_replicas(ask_replicas(project), version=versions[2])
         figures.append(f"{versions[1]} of {PREVIOUS_VERSION}, then {versions[2]}")
 

@@ -294,7 +294,7 @@ def test_what_keeps_a_run_from_starting_is_one_clear_line(
         dag = [[train], [replace(serve, service={**(serve.service or {}), "port": port})]]
         expected = f"ERROR: port {port} on 127.0.0.1, which serve_model needs: Address already in use"
         assert problem().startswith(expected)
-    monkeypatch.setattr(run, "FREE_BYTES", 10**18)  # which no disk has
+    monkeypatch.setattr(run, "MIN_FREE_BYTES", 10**18)  # which no disk has
     assert re.fullmatch(r"ERROR: \d+\.\d GB are free on this disk, the S3 server wants 1000000000 GB\n", problem())
 
 
