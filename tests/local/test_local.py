@@ -295,7 +295,7 @@ def test_what_keeps_a_run_from_starting_is_one_clear_line(
         expected = f"ERROR: port {port} on 127.0.0.1, which serve_model needs: Address already in use"
         assert problem().startswith(expected)
     monkeypatch.setattr(run, "MIN_FREE_BYTES", 10**18)  # which no disk has
-    assert re.fullmatch(r"ERROR: \d+\.\d GB are free on this disk, the S3 server wants 1000000000 GB\n", problem())
+    assert re.fullmatch(r"ERROR: only \d+\.\d GB of this disk are free \(the S3 server needs 1000000000 GB\)\n", problem())
 
 
 @pytest.mark.parametrize(
