@@ -92,7 +92,7 @@ def _run(dag: list[list[stages.Stage]], folder: Path, ports: Ports, weeks: int, 
     free = shutil.disk_usage(folder).free
     if free < MIN_FREE_BYTES:
         raise LocalRunError(
-            f"only {free / 1e9:.1f} GB of this disk are free (the S3 server needs {MIN_FREE_BYTES / 1e9:.0f} GB)"
+            f"only {free / 1e9:.1f} GB of disk is free (at least {MIN_FREE_BYTES / 1e9:.0f} GB needed): free some space"
         )
     with ExitStack() as until_stopped:
         try:
@@ -179,7 +179,9 @@ def _check_port(stage: stages.Stage) -> None:
     try:
         socket.create_server((HOST, port)).close()
     except OSError as error:
-        raise LocalRunError(f"port {port} on {HOST}, which {stage.name} needs: {error.strerror}") from error
+        raise LocalRunError(
+            f"cannot open port {port} on {HOST}, which {stage.name} needs: {error.strerror}; stop what listens there"
+        ) from error
 
 
 @contextmanager

@@ -38,7 +38,7 @@ class Ports:
     filer: int = 8888
     master: int = 9333
     volume: int = 9340
-    admin: int = 9350  # SeaweedFS's own is 23646; GRPC_OFFSET higher, outgoing connections may use the port
+    admin: int = 9350  # not 23646, its default: the second port, 33646, is in the range of outgoing connections
 
 
 @contextmanager
@@ -119,7 +119,9 @@ def _check_free(port: int) -> None:
         try:
             socket.create_server(("", number)).close()  # on any address, as SeaweedFS does
         except OSError as error:
-            raise S3ServerError(f"port {number}, which the S3 server needs: {error.strerror}") from error
+            raise S3ServerError(
+                f"cannot open port {number}, which the S3 server needs: {error.strerror}; stop what listens there"
+            ) from error
 
 
 def _wait_until_it_answers(

@@ -142,7 +142,9 @@ def check_rights(namespace: str, wanted: Mapping[str, str]) -> None:
     """Raise OperationError with every wanted right that the current user lacks; "" stands for the whole cluster."""
     if refused := refused_rights(namespace, wanted):
         where = f"namespace {namespace}" if namespace else "the whole cluster"
-        raise OperationError(f"you have no right in {where} to {', '.join(refused)}")
+        raise OperationError(
+            f"your account may not {', '.join(refused)} in {where}: ask the platform team for these rights"
+        )
 
 
 def refused_rights(namespace: str, wanted: Mapping[str, str], *arguments: str) -> list[str]:

@@ -112,7 +112,7 @@ def _deploy() -> None:
         _schedule(project, folder, url, tag)
     except OperationError as error:
         raise OperationError(
-            f"{tag} was rolled out, but it is not what was deployed: {error}. The weekly runs keep the previous tag. "
+            f"{tag} was rolled out, but its verification failed: {error}. The weekly runs keep the previous tag. "
             "Run make deploy again, or deploy the previous commit"
         ) from error
     step(f"deployed {tag}")
@@ -168,19 +168,21 @@ def _check() -> tuple[Project, Path, str, str]:
 
 
 def _check_kind_of_cluster(project: Project, folder: Path) -> None:
-    """An OperationError if the objects are of another kind of cluster, or of nobody's AWS account.
+    """Raise OperationError if the objects are for another kind of cluster, or for the AWS account of the examples.
 
-    deploy/cluster would take the roles away that deploy/eks gave to the accounts.
+    deploy/cluster would remove the roles that deploy/eks gave to the accounts.
     """
     for path in (folder / "kustomization.yaml", folder / "serve-model.yaml"):
         if path.exists() and PLACEHOLDER_ACCOUNT in path.read_text():
             raise OperationError(
-                f"{path.relative_to(ROOT)} names account {PLACEHOLDER_ACCOUNT}, an example's: put yours there"
+                f"{path.relative_to(ROOT)} names account {PLACEHOLDER_ACCOUNT}, an example: replace it with yours"
             )
     account = get("serviceaccount/bodywork-stage", project.name) or {"metadata": {}}
     has_role = "eks.amazonaws.com/role-arn" in account["metadata"].get("annotations", {})
     if has_role and folder.name != "eks":
-        raise OperationError("this cluster's accounts have roles of AWS: CLUSTER=deploy/eks is meant")
+        raise OperationError(
+            "the service accounts of this cluster have AWS roles: run make deploy with CLUSTER=deploy/eks"
+        )
 
 
 def _remote() -> str:
@@ -188,12 +190,12 @@ def _remote() -> str:
 
 
 def _wait_for_others(project: Project) -> None:
-    """Wait until no other deployment runs: two at once would get in each other's way at the training's Job."""
+    """Wait until no other deployment runs: two would collide at the training's Job."""
     deadline = time.monotonic() + float(os.environ.get("WAIT_SECONDS", "900"))
     said = False
     while running := _other_deployments(project):
         if time.monotonic() > deadline:
-            raise OperationError(f"another deployment still runs: {running}")
+            raise OperationError(f"another deployment is still running: {running}")
         if not said:
             step(f"waiting for another deployment to end: {running}")
         said = True

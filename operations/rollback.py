@@ -63,8 +63,8 @@ def _move_pointer(bucket: str, reason: str) -> tuple[str, str]:
         moved = registry.roll_back(reason, checked_out_commit())
     except (PromotionUnknown, OperationError) as error:  # S3 did not confirm it, or a signal came
         raise OperationError(
-            f"{error}. The champion may have changed or not. Look before you roll back again, which would cancel the "
-            f"first: python -m pipeline.registry {bucket} list"
+            f"{error}. The champion may have changed. Before you roll back again, which would cancel the first, run: "
+            f"python -m pipeline.registry {bucket} list"
         ) from error
     except WriteConflict as error:
         raise OperationError(

@@ -44,7 +44,7 @@ class StoreRefused(StoreError):
 
 
 class ObjectNotFound(StoreError):
-    """There is the key does not exist."""
+    """The key does not exist."""
 
 
 class WriteConflict(StoreError):

@@ -18,10 +18,8 @@ BY_HAND = "by hand:"  # in the reason of a promotion that an engineer made
 
 Outcome = Literal["pass", "warn", "reject"]
 DriftVerdict = Literal["stable", "moderate", "major"]
-MODERATE_DRIFT, MAJOR_DRIFT = (
-    0.1,
-    0.25,
-)  # of the population stability index, unless chance explains it: training/drift.py
+# of the population stability index, unless chance explains it: training/drift.py
+MODERATE_DRIFT, MAJOR_DRIFT = 0.1, 0.25
 DRIFT_SOURCE = "Siddiqi, Credit Risk Scorecards, 2006"
 
 

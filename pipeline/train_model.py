@@ -1,4 +1,4 @@
-"""Stage 1: fit a model to the newest week of orders and, if every gate lets it in, promote it."""
+"""Stage 1: fit a model to the newest week of orders and, if every gate passes, promote it."""
 
 import argparse
 import hashlib

@@ -21,7 +21,7 @@ def orders_of(product: str, placed: list[float], hours: list[float]) -> pd.DataF
     return pd.DataFrame({HOURS: hours, ORDERS: placed, PRODUCT: product})
 
 
-def test_the_line_per_product_recovers_what_the_orders_were_made_of() -> None:
+def test_the_line_per_product_recovers_the_generated_lines() -> None:
     model = fitted(generate_week(seed=3, rows=20_000))
     for product in PRODUCTS:
         at = pd.DataFrame({PRODUCT: product.code, ORDERS: [50.0, 150.0]})
@@ -66,7 +66,7 @@ def test_a_product_with_too_few_rows_gets_the_line_of_all_products_together(week
     assert model.predict(week) == pytest.approx(fitted(week).predict(week), abs=1e-9)
 
 
-def test_a_product_with_enough_rows_gets_a_line_of_its_own(week: pd.DataFrame) -> None:
+def test_a_product_with_enough_rows_gets_its_own_line(week: pd.DataFrame) -> None:
     enough = orders_of("ENOUGH", [float(placed) for placed in range(MIN_PRODUCT_ROWS)], [500.0] * MIN_PRODUCT_ROWS)
     model = fitted(pd.concat([week, enough]))
     assert model.pooled_codes_ == []

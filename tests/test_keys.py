@@ -1,8 +1,7 @@
 from datetime import UTC, datetime, timedelta, timezone
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from pipeline.keys import (
     CLOCK_TOLERANCE,
@@ -33,7 +32,7 @@ moments = st.datetimes(datetime(2000, 1, 1), datetime(2100, 1, 1), timezones=off
         ("2026-11-20", datetime(2026, 11, 20, tzinfo=UTC)),
     ],
 )
-def test_a_datasets_timestamp_may_be_any_spelling_of_iso_8601(name: str, moment: datetime) -> None:
+def test_a_datasets_timestamp_may_have_any_form_of_iso_8601(name: str, moment: datetime) -> None:
     dataset = parse_dataset_key(f"datasets/time_to_dispatch_{name}.csv")
     assert dataset is not None
     assert dataset.timestamp == moment
@@ -54,7 +53,7 @@ def test_a_datasets_timestamp_may_be_any_spelling_of_iso_8601(name: str, moment:
         "models/time_to_dispatch_2026-11-20T23:00:00Z.csv",
     ],
 )
-def test_a_foreign_key_is_no_dataset(key: str) -> None:
+def test_other_keys_are_ignored(key: str) -> None:
     assert parse_dataset_key(key) is None
 
 
@@ -79,7 +78,7 @@ def test_any_text_is_a_timestamp_or_none(text: str) -> None:
 @pytest.mark.parametrize(
     "text", ["", "../../x", "time_to_dispatch_2026-11-20", "time_to_dispatch_2026-11-20T23:31:07Z/", "champion"]
 )
-def test_a_text_that_is_no_version_is_none(text: str) -> None:
+def test_a_text_that_is_not_a_version_parses_to_none(text: str) -> None:
     assert parse_version(text) is None
 
 

@@ -241,7 +241,7 @@ def test_a_week_of_nearly_nothing_but_rare_products_is_one_clear_line(
     assert bucket.keys("models/") == []
 
 
-def test_hours_too_small_to_be_told_apart_are_reported_all_the_same(bucket: Bucket, week: pd.DataFrame) -> None:
+def test_a_report_is_rendered_for_hours_too_small_to_plot(bucket: Bucket, week: pd.DataFrame) -> None:
     bucket.put(dataset_key(FRIDAY), to_csv(week.assign(hours_to_dispatch=week[ORDERS] * 5e-324)))
     with pytest.raises(TrainingRejected, match="baseline"):
         run(bucket.store, THRESHOLDS, NOW, "abc1234")
@@ -274,7 +274,7 @@ def test_a_champion_pointer_that_leads_nowhere_is_reported_and_replaced(
     assert f"the champion cannot be loaded: there is no model {VERSION}" in caplog.text
 
 
-def test_a_corrected_upload_of_the_champions_week_is_not_compared_with_what_was_fitted_on_it(
+def test_a_corrected_upload_is_not_compared_with_a_champion_of_the_same_week(
     trained_bucket: Bucket, week: pd.DataFrame
 ) -> None:
     corrected = week.assign(hours_to_dispatch=week[HOURS].where(week.index != 0, week[HOURS] + 0.01))
@@ -317,9 +317,7 @@ def test_a_correction_for_the_worse_is_refused(trained_bucket: Bucket) -> None:
     assert champion_of(trained_bucket).version == NEXT_VERSION
 
 
-def test_a_champion_before_that_cannot_be_read_is_passed_over(
-    trained_bucket: Bucket, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_an_unreadable_earlier_champion_is_skipped(trained_bucket: Bucket, caplog: pytest.LogCaptureFixture) -> None:
     train_next_week(trained_bucket, generate_week(seed=2))
     trained_bucket.put(manifest_key(VERSION), b"{}")
     version = train_again(trained_bucket, generate_week(seed=2).head(900))
@@ -327,7 +325,7 @@ def test_a_champion_before_that_cannot_be_read_is_passed_over(
     assert manifest_of(trained_bucket, version).gates[2].reasons[0].endswith("and there is no earlier champion")
 
 
-def test_an_error_on_a_week_before_the_champions_is_none_in_production(trained_bucket: Bucket) -> None:
+def test_an_older_week_than_the_champions_gives_no_production_error(trained_bucket: Bucket) -> None:
     train_next_week(trained_bucket, generate_week(seed=2))
     trained_bucket.delete(dataset_key(NEXT_FRIDAY))  # a bad upload, say
     run(trained_bucket.store, THRESHOLDS, NEXT_SATURDAY + timedelta(hours=1), "def5678")
@@ -381,7 +379,7 @@ def test_a_dataset_dated_ahead_is_named_and_ignored(trained_bucket: Bucket, capl
 
 def test_the_newest_dataset_counts_even_when_it_is_broken(trained_bucket: Bucket) -> None:
     trained_bucket.put(dataset_key(NEXT_FRIDAY), b"")
-    with pytest.raises(DatasetInvalid, match="the object is empty"):
+    with pytest.raises(DatasetInvalid, match="the file is empty"):
         run(trained_bucket.store, THRESHOLDS, NEXT_SATURDAY, "abc1234")
 
 
@@ -481,11 +479,11 @@ def test_bad_arguments_are_exit_code_2(arguments: list[str]) -> None:
     ("dataset", "problem"),
     [
         (None, "there is no dataset below datasets/"),
-        (b"", "the object is empty"),
-        (b"hours_to_dispatch,orders_placed,product_code\n", "0 rows, at least 100 are needed"),
+        (b"", "the file is empty"),
+        (b"hours_to_dispatch,orders_placed,product_code\n", "0 rows, but at least 100 are needed"),
         (b"hours,orders_placed,product_code\n1,2,SKU001\n", "no column hours_to_dispatch"),
         (b"hours_to_dispatch,orders_placed,product_code\nfast,-1,\n", "1 of 1 rows have"),
-        (b"\x89PNG\r\n\x1a\n\0\0", "this is binary or UTF-16"),
+        (b"\x89PNG\r\n\x1a\n\0\0", "the file is binary or UTF-16"),
     ],
 )
 def test_a_dataset_that_cannot_be_trained_on_is_one_clear_line_and_exit_code_1(

@@ -83,10 +83,7 @@ def interruption(environment: Environment) -> None:
     """Interrupt make deploy during the roll-out: it must undo the roll-out."""
     with environment.scenario("make deploy undoes the roll-out when it is interrupted") as figures:
         replica = ask_replicas(environment.project)[0]
-        deployed, versions = (
-            replica.commit,
-            [replica.model_version, environment.champion()],
-        )  # the deployed commit, and the version that it serves
+        deployed, versions = replica.commit, [replica.model_version, environment.champion()]
         environment.commit("Deploy, and change one's mind")
         with under_load(environment, figures, versions):
             done = environment.make("deploy", until="Updating k8s deployment")

@@ -2,6 +2,7 @@
 
 object_store  S3 over its wire protocol
 models        store, load and verify versions
-history       promised and observed errors, week by week
+champion      the pointer: promote, roll back, and all earlier champions
+history       hold-out and production errors, week by week
 __main__      the command line: `python -m pipeline.registry BUCKET list`
 """

@@ -86,7 +86,7 @@ class ChampionRegistry:
 
         Raises WriteConflict if another writer moved it, and PromotionUnknown if S3 did not say whether it was moved.
         """
-        if instead_of is not None:  # it was the champion, whether or not the swap succeeds; its key holds its digest
+        if instead_of is not None:  # kept even if the swap fails: it was the champion in any case
             kept = to_json(instead_of.champion)
             key = keys.champion_record_key(instead_of.champion.promoted_at, hashlib.sha256(kept).hexdigest())
             self._store.put_new(key, kept, JSON)
@@ -165,7 +165,9 @@ class ChampionRegistry:
         for version in dict.fromkeys(earlier.version for earlier in reversed(self.champions())):
             if not self._same_model(version, champion.version):
                 return version
-        raise PromotionRefused(f"there is no model to go back to: {champion.version} is the only one that was champion")
+        raise PromotionRefused(
+            f"there is no other model to go back to: every champion so far is the model of {champion.version}"
+        )
 
     def _same_model(self, version: str, other: str) -> bool:
         """Whether two versions have the same bytes; False if a manifest cannot be read."""
@@ -191,7 +193,7 @@ class ChampionRegistry:
         return champion
 
     def _check_servable(self, version: str, pointer: ChampionPointer | None) -> None:
-        """Load a version, or raise why the replicas could not serve it.
+        """Load a version, or raise the reason why the replicas could not serve it.
 
         The libraries of this machine, an engineer's laptop for instance, may differ from those of the replicas. A
         version made with the same libraries as the champion is served wherever the champion is.

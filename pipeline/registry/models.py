@@ -129,7 +129,10 @@ class ModelRegistry:
             )
         differences = library_differences(manifest.libraries, running_libraries())
         if differences:
-            raise ModelIncompatible(f"{key} was made with {', '.join(differences)}: train again with these versions")
+            raise ModelIncompatible(
+                f"{key} was made with other libraries, {', '.join(differences)}: "
+                "train again, or deploy the commit that trained it"
+            )
         estimator = _unpickle(body, key)
         if set(estimator.product_codes_) != set(manifest.products):
             raise ModelCorrupt(f"{key} and its manifest name different products: one of them was damaged or replaced")

@@ -18,12 +18,10 @@ from botocore.config import Config
 from botocore.exceptions import (
     BotoCoreError,
     ClientError,
+    ConnectionError as BotoConnectionError,
     FlexibleChecksumError,
     HTTPClientError,
     IncompleteReadError,
-)
-from botocore.exceptions import (
-    ConnectionError as BotoConnectionError,
 )
 from botocore.parsers import ResponseParserError
 from tenacity import RetryCallState, Retrying, retry_if_exception, stop_after_attempt, wait_exponential_jitter
@@ -40,6 +38,7 @@ MIN_WAIT_SECONDS = 0.5
 MAX_WAIT_SECONDS = 8.0
 CONNECT_SECONDS = 3  # time limits of one attempt
 READ_SECONDS = 10
+NO_ETAG = "the answer has no ETag, so this is not an S3 server: check AWS_ENDPOINT_URL"
 RETRYABLE_CODES = frozenset({"RequestTimeout", "Throttling", "ThrottlingException", "TooManyRequests", "SlowDown"})
 RETRYABLE_ERRORS = (
     BotoConnectionError,
@@ -89,11 +88,7 @@ class ObjectStore:
                 retries={"total_max_attempts": 1}, connect_timeout=CONNECT_SECONDS, read_timeout=READ_SECONDS
             )
             return cls(boto3.Session().client("s3", config=config), bucket, attempts)
-        except (
-            BotoCoreError,
-            ValueError,
-            OSError,
-        ) as error:  # an endpoint, a number or a file of the environment is wrong
+        except (BotoCoreError, ValueError, OSError) as error:  # a setting or a file of the environment is wrong
             raise StoreRefused(f"{doing}: {error}") from error
 
     def get(self, key: str) -> StoredObject:
@@ -103,9 +98,7 @@ class ObjectStore:
             answer = self._client.get_object(Bucket=self._bucket, Key=key)
             body = answer["Body"].read()
             if "ETag" not in answer:
-                raise StoreRefused(
-                    f"reading {self._address(key)}: the answer has no ETag, so the endpoint is not an S3"
-                )
+                raise StoreRefused(f"reading {self._address(key)}: {NO_ETAG}")
             return StoredObject(key, body, answer["ETag"], answer.get("VersionId"))
 
         return self._try(f"reading {self._address(key)}", read)

@@ -18,11 +18,11 @@ from pipeline.estimator import Floats
 if TYPE_CHECKING:
     from matplotlib.typing import RcKeyType
 
-POINTS = 500  # drawn in a plot, at most: a phone scrolls through 20 such plots without a stutter
-INK, GRID, DATA, NEW, OLD = ("#010101", "#020202", "#030303", "#040404", "#050505")  # none of these is seen, see _draw
+MAX_POINTS = 500  # in a plot: a phone scrolls smoothly through 20 such plots
+INK, GRID, DATA, NEW, OLD = ("#010101", "#020202", "#030303", "#040404", "#050505")  # placeholders: _draw replaces them
 VARIABLES = {INK: "var(--ink)", GRID: "var(--grid)", DATA: "var(--data)", NEW: "var(--new)", OLD: "var(--old)"}
 STYLE: "dict[RcKeyType, Any]" = {
-    "svg.fonttype": "none",  # text stays text: small, in the page's font
+    "svg.fonttype": "none",  # text stays text, in the font of the page
     "svg.hashsalt": "time-to-dispatch",  # the same figures give the same bytes
     "font.size": 9,
     "text.color": INK,
@@ -149,8 +149,8 @@ def _draw(draw: Callable[[Axes], None], label: str, left: float = 0.16) -> Marku
     svg = svg[svg.index("<svg ") :].replace("<svg ", f'<svg role="img" aria-label="{label}" ', 1)
     for colour, variable in VARIABLES.items():
         svg = svg.replace(colour, variable)
-    return Markup(svg)  # noqa: S704 - matplotlib's own SVG, and no text in it that is not from this module
+    return Markup(svg)  # noqa: S704 - matplotlib's own SVG; it has no text from the dataset
 
 
 def _thinned(points: int) -> slice:
-    return slice(None, None, -(-points // POINTS))
+    return slice(None, None, -(-points // MAX_POINTS))

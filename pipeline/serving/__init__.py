@@ -4,7 +4,7 @@ app         the routes
 schemas     the request, the response and the count of predictions
 predictor   estimates from a loaded model
 fast_path   the prediction route, answered without FastAPI
-middleware  every other request: counted, bounded, logged
+middleware  counts, limits and logs requests; the fast path reports its own
 server      uvicorn with a drain on SIGTERM
 metrics     the metrics that Prometheus scrapes
 """

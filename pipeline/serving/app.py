@@ -1,4 +1,4 @@
-"""The HTTP routes but for the prediction route, which FastAPI only describes: see fast_path.py."""
+"""The HTTP routes, except the prediction route, which FastAPI only describes: see fast_path.py."""
 
 from pathlib import Path
 from typing import Any, Literal
@@ -37,7 +37,7 @@ class ValidationErrors(BaseModel):
 
 
 class ErrorMessage(BaseModel):
-    """Why a request was not read: its size, or too many others."""
+    """The reason for a 413 or 503."""
 
     detail: str
 

@@ -17,6 +17,7 @@ from pipeline.utils import request_headers
 
 _VALIDATOR = OrderQuery.__pydantic_validator__  # model_validate_json without its options
 CACHE_SIZE = 4096  # encoded answers
+UNKNOWN_PRODUCT = "The model was not trained on this product; GET /openapi.json lists the products that it knows"
 
 
 class Refused(Exception):
@@ -45,7 +46,6 @@ class FastPath:
         start = time.perf_counter()
         request_headers.set(scope["headers"])
         self._middleware.in_flight += 1
-        status = 500
         try:
             head, body = self._encode(self._predict(await self._read(scope["headers"], receive)))
             status = 200
@@ -56,10 +56,11 @@ class FastPath:
         except ClientDisconnect:
             self._middleware.record_disconnect(scope, start)
             return
+        except Exception:  # uvicorn answers with 500
+            self._middleware.record(scope, 500, time.perf_counter() - start)
+            raise
         finally:
             self._middleware.in_flight -= 1
-            if status == 500:
-                self._middleware.record(scope, status, time.perf_counter() - start)
         await send(head)
         await send(body)
         self._middleware.record(scope, status, time.perf_counter() - start)
@@ -106,7 +107,7 @@ class FastPath:
                     {
                         "type": "unknown_product",
                         "loc": ("body", "product_code"),
-                        "msg": "The model was not trained on this product, GET /openapi.json lists those that it knows",
+                        "msg": UNKNOWN_PRODUCT,
                         "input": query.product_code,
                     }
                 ]

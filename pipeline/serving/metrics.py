@@ -13,9 +13,7 @@ from pipeline.manifest import Manifest
 
 CONTENT_TYPE = CONTENT_TYPE_LATEST
 METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
-OWN_REASONS = frozenset(
-    {"unknown_product", "json_invalid", "content_type", "too_large"}
-)  # all other reasons count as invalid_field
+OWN_REASONS = frozenset({"unknown_product", "json_invalid", "content_type", "too_large"})
 MAX_UNKNOWN_CODES = 20  # unknown product codes with a label of their own; later ones are "other"
 MAX_CODE_LENGTH = 64  # characters of such a label
 

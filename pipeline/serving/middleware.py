@@ -1,4 +1,4 @@
-"""The middleware for every request: it counts, times, limits and, if asked to, logs requests."""
+"""The middleware: it counts, times, limits and, if asked to, logs requests; the fast path reports its own."""
 
 import logging
 import time

@@ -43,9 +43,11 @@ def candidates(seed: int) -> dict[str, TimeToDispatchRegressor]:
         name: TimeToDispatchRegressor(regressor)
         for name, regressor in {
             "line_per_product": LinePerProduct(),
+            # a few large trees take a third of the time of the defaults on 10,000,000 rows; the error is 1 % higher on
+            # 100,000 curved orders
             "boosted_trees": HistGradientBoostingRegressor(
-                learning_rate=0.2,  # a few large trees: 10,000,000 rows in a third of the time of scikit-learn's
-                max_iter=40,  # defaults, and 1 % more error on 100,000 bent ones
+                learning_rate=0.2,
+                max_iter=40,
                 max_leaf_nodes=127,
                 categorical_features=[0],
                 monotonic_cst=[0, 1],

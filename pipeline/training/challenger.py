@@ -148,7 +148,7 @@ def compare_by_holdout(challenger: Challenger, champion: Manifest) -> Comparison
     stored = champion.hold_out
     if (stored.rows, stored.share, stored.seed) != (len(challenger.hold_out), HOLD_OUT, challenger.seed):
         return Comparison(
-            not_compared="the champion was trained on this hold-out, and its own hold-out was another one"
+            not_compared="the champion was trained on this dataset with another hold-out (other rows, share or seed)"
         )
     return Comparison(
         rows=stored.rows,

@@ -44,7 +44,7 @@ def _number_rules(column: str, maximum: int) -> list[Rule]:
 RULES = [
     *_number_rules(HOURS, MAX_HOURS),
     *_number_rules(ORDERS, MAX_ORDERS),
-    Rule(PRODUCT, f"a blank {PRODUCT}", lambda codes: np.array([not code.strip() for code in np.asarray(codes)], bool)),
+    Rule(PRODUCT, f"blank {PRODUCT}", lambda codes: np.array([not code.strip() for code in np.asarray(codes)], bool)),
 ]
 
 
@@ -171,7 +171,7 @@ def _find_breaches(body: bytes) -> tuple[int, list[Breach]]:
             if isinstance(cells, csv.Error):
                 add(f"a broken quotation or field ({cells})", line, "")
             elif len(cells) != len(header):
-                add(f"another number of fields than the header's {len(header)}", line, str(len(cells)))
+                add(f"more or fewer than the {len(header)} fields of the header", line, str(len(cells)))
             else:
                 whole.append((line, cells))
         frame = pd.DataFrame([cells for _, cells in whole], columns=header)
@@ -189,7 +189,7 @@ def _broken_cells(frame: pd.DataFrame) -> Iterator[tuple[str, str, NDArray[np.bo
         numbers = pd.to_numeric(frame[column], errors="coerce").to_numpy(np.float64)
         blank = frame[column].str.strip().eq("").to_numpy(bool)
         unreadable = np.isnan(numbers)
-        masks += [(column, f"{column} blank", blank), (column, f"{column} that is not a number", unreadable & ~blank)]
+        masks += [(column, f"blank {column}", blank), (column, f"{column} that is not a number", unreadable & ~blank)]
         values[column] = np.where(unreadable, 0, numbers)
     masks += [(rule.column, rule.breach, rule.broken_by(values[rule.column])) for rule in RULES]
     return (mask for mask in masks if mask[2].any())

@@ -129,7 +129,7 @@ def patched(folder: str) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("folder", CLUSTERS)
-def test_the_deployment_with_what_is_patched_in_is_valid_and_has_all_of_it(folder: str, tmp_path: Path) -> None:
+def test_the_patched_deployment_is_valid_and_complete(folder: str, tmp_path: Path) -> None:
     deployment = patched(folder)
     done = validate([deployment], tmp_path)
     assert done.returncode == 0, done.stdout + done.stderr
@@ -139,7 +139,7 @@ def test_the_deployment_with_what_is_patched_in_is_valid_and_has_all_of_it(folde
     assert "GIT_TOKEN" in {variable["name"] for variable in container["env"]}
 
 
-def test_on_eks_the_service_has_a_role_and_a_token_of_its_own_and_not_its_accounts() -> None:
+def test_on_eks_the_service_has_its_own_role_and_token() -> None:
     template = patched("deploy/eks")["spec"]["template"]
     (container,) = template["spec"]["containers"]
     assert template["metadata"]["annotations"]["eks.amazonaws.com/skip-containers"] == container["name"]
@@ -183,17 +183,17 @@ def test_the_weekly_run_is_half_an_hour_after_fridays_upload_and_again_on_saturd
         assert cronjob["spec"]["timeZone"]
 
 
-def test_the_autoscalers_least_is_what_bodywork_yaml_asks_for() -> None:
+def test_the_autoscalers_minimum_equals_the_replicas_of_bodywork_yaml() -> None:
     (scaler,) = (item for _, item in documents("deploy/cluster") if item["kind"] == "HorizontalPodAutoscaler")
     assert scaler["spec"]["minReplicas"] == read_project().replicas
 
 
-def test_the_grace_period_is_above_the_drain_and_what_is_in_flight() -> None:
+def test_the_grace_period_is_longer_than_drain_and_requests_in_flight() -> None:
     (patch,) = patches(ROOT / "deploy/cluster")
     assert patch["spec"]["template"]["spec"]["terminationGracePeriodSeconds"] > 5 + 10
 
 
-def test_no_role_may_write_secrets_and_none_reads_them_in_the_whole_cluster() -> None:
+def test_no_role_writes_secrets_or_reads_those_of_the_whole_cluster() -> None:
     for name, role in documents("deploy/cluster"):
         for rule in role.get("rules", []):
             if "secrets" in rule["resources"]:
@@ -352,9 +352,7 @@ class ScaledOut(ApiServer):
 
 
 @pytest.mark.parametrize(("running", "asked_for"), [(0, 2), (1, 2), (2, None), (6, None)])
-def test_the_shim_lets_bodywork_start_replicas_and_cut_none_that_the_autoscaler_started(
-    running: int, asked_for: int | None
-) -> None:
+def test_the_shim_keeps_replicas_that_the_autoscaler_added(running: int, asked_for: int | None) -> None:
     ScaledOut.replicas = running
     with http.server.HTTPServer(("127.0.0.1", 0), ScaledOut) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()

@@ -77,7 +77,7 @@ def test_the_three_roles_together_get_a_model_served(roles: dict[str, Bucket], w
     assert ChampionRegistry(roles["serve-model"].store).load_champion().manifest.dataset.key == dataset_key(FRIDAY)
 
 
-def test_whoever_is_on_call_rolls_back(roles: dict[str, Bucket], trained_objects: dict[str, bytes]) -> None:
+def test_the_on_call_role_can_roll_back(roles: dict[str, Bucket], trained_objects: dict[str, bytes]) -> None:
     for key, body in trained_objects.items():
         roles["everything"].put(key, body)
     roles["data-engineering"].put(dataset_key(NEXT_FRIDAY), to_csv(generate_week(seed=2)))

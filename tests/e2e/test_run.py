@@ -72,7 +72,7 @@ def test_the_table_has_a_line_for_each_row_with_its_result() -> None:
     assert failed.split() == ["the", "second", "FAILED", "20.5", "b"]
 
 
-def test_every_scenario_has_a_name_of_its_own_and_a_description() -> None:
+def test_every_scenario_has_its_own_name_and_a_description() -> None:
     names = [scenario.__name__ for scenario in run.SCENARIOS]
     assert len(set(names)) == len(names) > 10
     assert all(scenario.__doc__ for scenario in run.SCENARIOS)

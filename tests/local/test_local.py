@@ -15,8 +15,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from local import run, stages
 from local.generate_orders import NOISE_HOURS, PRODUCTS, generate_week, to_csv
@@ -276,7 +275,7 @@ def ask(port: int) -> dict[str, object]:
         return found
 
 
-def test_what_keeps_a_run_from_starting_is_one_clear_line(
+def test_a_run_that_cannot_start_is_one_clear_line(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def problem() -> str:
@@ -292,10 +291,12 @@ def test_what_keeps_a_run_from_starting_is_one_clear_line(
         port = taken.getsockname()[1]
         (train,), (serve,) = stages.read_dag()
         dag = [[train], [replace(serve, service={**(serve.service or {}), "port": port})]]
-        expected = f"ERROR: port {port} on 127.0.0.1, which serve_model needs: Address already in use"
+        expected = f"ERROR: cannot open port {port} on 127.0.0.1, which serve_model needs: Address already in use"
         assert problem().startswith(expected)
     monkeypatch.setattr(run, "MIN_FREE_BYTES", 10**18)  # which no disk has
-    assert re.fullmatch(r"ERROR: only \d+\.\d GB of this disk are free \(the S3 server needs 1000000000 GB\)\n", problem())
+    assert re.fullmatch(
+        r"ERROR: only \d+\.\d GB of disk is free \(at least 1000000000 GB needed\): free some space\n", problem()
+    )
 
 
 @pytest.mark.parametrize(

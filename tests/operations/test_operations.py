@@ -141,7 +141,7 @@ def test_every_command_goes_to_the_cluster_that_was_checked_whatever_is_current_
     assert Path(os.environ["KUBECONFIG"]).read_text() == "current-context: here\n"
 
 
-def test_a_namespace_on_its_way_out_is_refused_and_one_that_is_not_there_is_told(kubectl: Kubectl) -> None:
+def test_a_terminating_namespace_is_refused_and_a_missing_one_is_reported(kubectl: Kubectl) -> None:
     assert check_namespace("time-to-dispatch")
     kubectl.tell("get namespace/", "")
     assert not check_namespace("time-to-dispatch")
@@ -152,9 +152,9 @@ def test_a_namespace_on_its_way_out_is_refused_and_one_that_is_not_there_is_told
 
 def test_each_right_that_is_not_there_is_named(kubectl: Kubectl) -> None:
     kubectl.tell("create -f - --validate=false", "true\nfalse\nfalse\n")
-    with pytest.raises(OperationError, match="no right in namespace x to list pods, get pods/log$"):
+    with pytest.raises(OperationError, match="^your account may not list pods, get pods/log in namespace x: "):
         check_rights("x", {"pods": "get list", "pods/log": "get"})
-    with pytest.raises(OperationError, match="no right in the whole cluster to list pods"):
+    with pytest.raises(OperationError, match="your account may not list pods, get pods/log in the whole cluster"):
         check_rights("", {"pods": "get list", "pods/log": "get"})
 
 
@@ -203,7 +203,7 @@ def test_the_roll_out_of_another_deployment_is_left_to_it(kubectl: Kubectl) -> N
     assert kubectl.calls("rollout undo") == []
 
 
-def test_what_bodywork_took_back_by_itself_is_left_alone(kubectl: Kubectl) -> None:
+def test_a_roll_out_that_bodywork_has_undone_is_not_undone_again(kubectl: Kubectl) -> None:
     kubectl.tell("get replicaset/serve-model-good", replica_set(7))
     assert service.take_back(PROJECT, "serve-model-good", {"a", "b"}) == "2 replicas go on as they were"
     assert kubectl.calls("rollout undo") == []
@@ -216,7 +216,7 @@ def test_where_nothing_ran_before_no_broken_replica_is_left(kubectl: Kubectl) ->
 
 
 @pytest.mark.parametrize("good", [None, "serve-model-gone"])
-def test_what_served_before_and_is_not_known_is_not_guessed(good: str | None, kubectl: Kubectl) -> None:
+def test_an_unknown_previous_replica_set_is_not_guessed(good: str | None, kubectl: Kubectl) -> None:
     kubectl.tell("get replicaset/serve-model-gone", "")
     assert "is unknown or gone; 2 replicas are ready" in service.take_back(PROJECT, good, {"a"})
     assert kubectl.calls("rollout") == kubectl.calls("scale") == []
@@ -227,7 +227,7 @@ def test_without_a_deployment_there_is_nothing_to_take_back(kubectl: Kubectl) ->
     assert service.take_back(PROJECT, "serve-model-good", {"a"}) == "the service does not exist"
 
 
-def test_a_patch_with_which_no_replica_starts_is_taken_back_and_told(kubectl: Kubectl) -> None:
+def test_a_patch_that_keeps_replicas_from_starting_is_undone(kubectl: Kubectl) -> None:
     kubectl.tell("get replicaset/serve-model-good", replica_set(6))
     kubectl.tell("patch deployment serve-model")
     kubectl.tell("rollout status", "", "error: timed out waiting for the condition")
@@ -247,7 +247,7 @@ def test_a_patch_with_which_no_replica_starts_is_taken_back_and_told(kubectl: Ku
         ({"estimate": {"est_hours_to_dispatch": 1, "model_version": NEXT_VERSION}}, "the Service answered"),
     ],
 )
-def test_a_replica_that_is_not_what_was_deployed_is_named(change: dict[str, Any], said: str) -> None:
+def test_a_replica_that_differs_from_the_deployment_is_named(change: dict[str, Any], said: str) -> None:
     replica = Replica(pod="a", **answer_of_replica())
     service.check_replicas([replica], commit=COMMIT, version=VERSION)
     with pytest.raises(OperationError, match=said):
@@ -265,7 +265,7 @@ def test_a_deployment_with_an_old_or_unready_replica_is_not_rolled_out(change: d
     assert not service.is_rolled_out(deployment(**change))
 
 
-def test_a_replica_that_the_autoscaler_takes_away_meanwhile_is_none_and_one_that_does_not_answer_is_an_error(
+def test_a_replica_removed_by_the_autoscaler_is_skipped_and_a_silent_one_is_an_error(
     kubectl: Kubectl,
 ) -> None:
     kubectl.tell("exec -i -n time-to-dispatch b", "", "error: pods b not found")
@@ -333,7 +333,7 @@ def run_bodywork(kubectl: Kubectl, tmp_path: Path, monkeypatch: pytest.MonkeyPat
     return run
 
 
-def test_the_reason_that_bodywork_gives_first_is_the_one_that_is_told(run_bodywork: Callable[[str], None]) -> None:
+def test_the_first_reason_of_bodywork_is_reported(run_bodywork: Callable[[str], None]) -> None:
     line = "2026-11-21 08:00:00 - ERROR - workflow_execution.run_workflow - {}"
     does = f"print({line.format('first reason')!r}); print({line.format('second')!r}); sys.exit(1)"
     with pytest.raises(OperationError) as error:
@@ -341,14 +341,14 @@ def test_the_reason_that_bodywork_gives_first_is_the_one_that_is_told(run_bodywo
     assert str(error.value) == "Bodywork ended with exit code 1, 2 replicas go on as they were: first reason"
 
 
-def test_a_model_that_was_promoted_before_the_roll_out_failed_is_told(run_bodywork: Callable[[str], None]) -> None:
+def test_a_failed_roll_out_names_the_model_that_was_promoted_before(run_bodywork: Callable[[str], None]) -> None:
     with pytest.raises(
         OperationError, match="time_to_dispatch_2026, which the training promoted before, remains the champion"
     ):
         run_bodywork(f"print({PROMOTED!r}); sys.exit(1)")
 
 
-def test_a_bodywork_that_ends_well_is_no_error(run_bodywork: Callable[[str], None]) -> None:
+def test_a_bodywork_that_exits_with_0_raises_nothing(run_bodywork: Callable[[str], None]) -> None:
     run_bodywork("print('done')")
 
 
@@ -375,7 +375,7 @@ def test_an_interrupted_deployment_lets_bodywork_take_it_back(
 
 
 @pytest.mark.usefixtures("handlers_restored")
-def test_an_interruption_is_one_though_bodywork_ends_well_and_what_it_says_last_is_heard(
+def test_an_interruption_is_reported_even_if_bodywork_exits_with_0(
     run_bodywork: Callable[[str], None], capsys: pytest.CaptureFixture[str]
 ) -> None:
     does = f"""import os
@@ -401,26 +401,26 @@ def test_objects_that_would_take_the_accounts_roles_away_are_refused(kubectl: Ku
     deploy._check_kind_of_cluster(PROJECT, FOLDER)
     role = {"eks.amazonaws.com/role-arn": "arn:aws:iam::444455556666:role/time-to-dispatch-train-model"}
     kubectl.tell("get serviceaccount/bodywork-stage", {"metadata": {"annotations": role}})
-    with pytest.raises(OperationError, match="CLUSTER=deploy/eks is meant"):
+    with pytest.raises(OperationError, match="run make deploy with CLUSTER=deploy/eks"):
         deploy._check_kind_of_cluster(PROJECT, FOLDER)
 
 
-def test_a_second_deployment_waits_for_the_first_ones_training_and_not_for_ever(
+def test_a_second_deployment_waits_for_the_training_of_the_first_up_to_a_limit(
     kubectl: Kubectl, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("WAIT_SECONDS", "0")
     kubectl.tell("get job/train-model", {"metadata": {"name": "train-model"}})
-    with pytest.raises(OperationError, match="another deployment still runs: job train-model"):
+    with pytest.raises(OperationError, match="another deployment is still running: job train-model"):
         deploy._wait_for_others(PROJECT)
     kubectl.tell("get job/train-model", "")
     kubectl.tell("get jobs", {"items": [{"metadata": {"name": "weekly-1"}, "status": {"active": 1}}]})
-    with pytest.raises(OperationError, match="another deployment still runs: job weekly-1"):
+    with pytest.raises(OperationError, match="another deployment is still running: job weekly-1"):
         deploy._wait_for_others(PROJECT)
     kubectl.tell("get jobs", {"items": [{"metadata": {"name": "weekly-1"}, "status": {"succeeded": 1}}]})
     deploy._wait_for_others(PROJECT)
 
 
-def test_a_secret_that_bodywork_yaml_names_and_that_is_not_there_is_told_with_the_command(kubectl: Kubectl) -> None:
+def test_a_missing_secret_is_named_with_the_command_that_creates_it(kubectl: Kubectl) -> None:
     for namespace in ("time-to-dispatch", "bodywork-deployment-jobs"):
         kubectl.tell("get secret/git", {"data": {"GIT_TOKEN": "eA=="}})
         deploy._check_secrets(PROJECT)
@@ -451,7 +451,7 @@ def test_rollback_moves_no_pointer_where_the_replicas_could_not_follow(
 ) -> None:
     kubectl.tell("create -f - --validate=false", "true\n" * 6 + "false\n")
     assert roll_back() == 1
-    assert "no right in namespace time-to-dispatch to create pods/exec" in capsys.readouterr().err
+    assert "your account may not create pods/exec in namespace time-to-dispatch" in capsys.readouterr().err
     kubectl.tell("create -f - --validate=false", "true\n" * 7)
     kubectl.tell("get deployment/serve-model", "")
     assert roll_back() == 1
@@ -468,7 +468,7 @@ def test_rollback_of_which_s3_does_not_say_whether_it_was_done_says_how_to_look(
     monkeypatch.setattr(ObjectStore, "replace", lose_the_answer)
     assert roll_back() == 1
     said = capsys.readouterr().err
-    assert "no answer. The champion may have changed or not" in said
+    assert "no answer. The champion may have changed. Before you roll back again" in said
     assert " list" in said
 
 

@@ -32,27 +32,29 @@ def dataset(key: str) -> DatasetKey:
     return found
 
 
-def test_a_week_that_nobody_trained_on_waits(trained_bucket: Bucket) -> None:
+def test_a_week_without_a_training_is_deployed(trained_bucket: Bucket) -> None:
     trained_bucket.put(dataset_key(NEXT_FRIDAY), to_csv(generate_week(seed=2)))
     assert why_not(trained_bucket.store, dataset(dataset_key(NEXT_FRIDAY)), lambda: {VERSION}) is None
 
 
-def test_a_week_whose_model_is_served_does_not_wait(trained_bucket: Bucket) -> None:
+def test_a_week_whose_model_is_served_needs_no_deployment(trained_bucket: Bucket) -> None:
     reason = why_not(trained_bucket.store, dataset(dataset_key(FRIDAY)), lambda: {VERSION})
     assert reason == f"the model of {dataset_key(FRIDAY)}, {VERSION}, is served already"
 
 
 @pytest.mark.parametrize("served", [{"time_to_dispatch_2026-11-14T08:00:00Z"}, {VERSION, "nothing"}, set()])
-def test_a_week_whose_model_was_promoted_and_not_rolled_out_waits(trained_bucket: Bucket, served: set[str]) -> None:
+def test_a_week_whose_model_was_promoted_but_not_rolled_out_is_deployed(
+    trained_bucket: Bucket, served: set[str]
+) -> None:
     assert why_not(trained_bucket.store, dataset(dataset_key(FRIDAY)), lambda: served) is None
 
 
-def test_a_week_whose_model_was_stored_and_not_promoted_waits(trained_bucket: Bucket) -> None:
+def test_a_week_whose_model_was_stored_but_not_promoted_is_deployed(trained_bucket: Bucket) -> None:
     trained_bucket.delete(CHAMPION_KEY)
     assert why_not(trained_bucket.store, dataset(dataset_key(FRIDAY)), lambda: {"nothing"}) is None
 
 
-def test_a_week_whose_model_was_rolled_back_does_not_wait(trained_bucket: Bucket) -> None:
+def test_a_week_whose_model_was_rolled_back_is_not_deployed_again(trained_bucket: Bucket) -> None:
     trained_bucket.put(dataset_key(NEXT_FRIDAY), to_csv(generate_week(seed=2)))
     run(trained_bucket.store, THRESHOLDS, NEXT_SATURDAY, "abc1234")
     ChampionRegistry(trained_bucket.store).roll_back("wrong", "abc1234")
@@ -61,14 +63,14 @@ def test_a_week_whose_model_was_rolled_back_does_not_wait(trained_bucket: Bucket
     assert reason == f"the model of {dataset_key(NEXT_FRIDAY)}, {taken_out}, was taken out by hand"
 
 
-def test_an_older_week_whose_champion_a_training_replaced_waits(trained_bucket: Bucket) -> None:
+def test_an_older_week_whose_champion_was_replaced_by_a_training_is_deployed(trained_bucket: Bucket) -> None:
     trained_bucket.put(dataset_key(NEXT_FRIDAY), to_csv(generate_week(seed=2)))
     run(trained_bucket.store, THRESHOLDS, NEXT_SATURDAY, "abc1234")
     trained_bucket.delete(dataset_key(NEXT_FRIDAY))  # it was wrong, though the gates let it in
     assert why_not(trained_bucket.store, dataset(dataset_key(FRIDAY)), lambda: {format_version(NEXT_SATURDAY)}) is None
 
 
-def test_a_week_that_was_rejected_does_not_wait_and_fails_each_run(trained_bucket: Bucket) -> None:
+def test_a_rejected_week_fails_each_run(trained_bucket: Bucket) -> None:
     orders = generate_week(seed=2).assign(hours_to_dispatch=4.0)
     trained_bucket.put(dataset_key(NEXT_FRIDAY), to_csv(orders))
     with pytest.raises(TrainingRejected):

@@ -27,7 +27,7 @@ def test_every_package_is_pinned_exactly_and_by_hash(name: str) -> None:
     assert all("--hash=sha256:" in lines[number + 1] for number in requirements)
 
 
-def test_the_tests_run_on_the_very_versions_that_the_stages_run_on() -> None:
+def test_the_tests_use_the_versions_of_the_stages() -> None:
     assert pins("requirements_pipe.txt") <= pins("requirements_cicd.txt")
 
 

@@ -62,10 +62,10 @@ def test_no_machine_rolls_back_to_a_model_of_neither_its_own_libraries_nor_those
     two_weeks: Bucket, capsys: pytest.CaptureFixture[str]
 ) -> None:
     made_by_other_libraries(two_weeks, FIRST)
-    assert_refused(two_weeks, capsys, ["rollback"], "made with numpy 1.26.4 (here ")
+    assert_refused(two_weeks, capsys, ["rollback"], "made with other libraries, numpy 1.26.4 (here ")
 
 
-def test_rollback_passes_over_what_is_the_same_model_of_another_deployment(two_weeks: Bucket) -> None:
+def test_rollback_skips_the_same_model_of_another_deployment(two_weeks: Bucket) -> None:
     for hour in (1, 2):
         train(two_weeks.store, THRESHOLDS, NOW + WEEK + timedelta(hours=hour), "def5678")
     assert champion_of(two_weeks)["previous"] != FIRST
@@ -77,7 +77,7 @@ def test_rollback_passes_over_what_is_the_same_model_of_another_deployment(two_w
 
 
 @pytest.mark.parametrize("damage", [b"{}", None])
-def test_a_champion_whose_manifest_is_no_more_is_rolled_back(two_weeks: Bucket, damage: bytes | None) -> None:
+def test_a_champion_without_a_manifest_can_be_rolled_back(two_weeks: Bucket, damage: bytes | None) -> None:
     if damage:
         two_weeks.put(manifest_key(SECOND), damage)
     else:
@@ -127,7 +127,7 @@ def test_a_registry_of_one_has_nothing_to_go_back_to(two_weeks: Bucket, capsys: 
         two_weeks.delete(key)
     first = ChampionRegistry(two_weeks.store).champions()[0]
     two_weeks.put(CHAMPION_KEY, first.model_dump_json().encode())
-    complaint = f"there is no model to go back to: {FIRST} is the only one that was champion"
+    complaint = f"there is no other model to go back to: every champion so far is the model of {FIRST}"
     assert_refused(two_weeks, capsys, ["rollback"], complaint)
 
 
@@ -143,7 +143,7 @@ def test_an_empty_registry_has_nothing_to_go_back_to(two_weeks: Bucket, capsys: 
     assert (history["weeks"], history["champions"]) == ([], [])
 
 
-def test_a_damaged_champion_pointer_is_told_and_all_that_can_be_read_is_shown(
+def test_a_damaged_champion_pointer_is_a_warning_and_everything_else_is_shown(
     two_weeks: Bucket, capsys: pytest.CaptureFixture[str]
 ) -> None:
     main([two_weeks.name, "rollback"])
@@ -183,7 +183,7 @@ def test_a_rejected_version_is_shown_and_not_promoted(two_weeks: Bucket, capsys:
 
 
 @pytest.mark.seaweedfs
-def test_of_two_rollbacks_at_once_one_is_done_and_the_other_told(seaweedfs_bucket: Bucket) -> None:
+def test_of_two_rollbacks_at_the_same_time_the_slower_one_is_refused(seaweedfs_bucket: Bucket) -> None:
     for number in range(2):
         train_week(seaweedfs_bucket, number)
     environment = {**os.environ, **seaweedfs_bucket.environment}
@@ -255,9 +255,7 @@ def test_history_keeps_every_champion_with_its_reason(two_weeks: Bucket, capsys:
     ]
 
 
-def test_a_champion_whose_manifest_is_lost_is_in_the_list_all_the_same(
-    two_weeks: Bucket, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_the_list_has_a_champion_whose_manifest_is_lost(two_weeks: Bucket, capsys: pytest.CaptureFixture[str]) -> None:
     two_weeks.delete(manifest_key(SECOND))
     assert main([two_weeks.name, "list", "--json"]) == 0
     listed = said(capsys)
@@ -277,7 +275,7 @@ def test_control_characters_of_a_product_do_not_reach_the_terminal(
     assert "\x1b" not in output
 
 
-def test_a_blank_reason_is_no_reason(two_weeks: Bucket) -> None:
+def test_a_blank_reason_becomes_no_reason_given(two_weeks: Bucket) -> None:
     assert main([two_weeks.name, "rollback", "--reason", "  "]) == 0
     assert champion_of(two_weeks)["reason"] == "rolled back by hand: no reason given"
 
@@ -287,7 +285,9 @@ def test_a_target_of_other_libraries_is_named_even_where_the_champion_is_lost(
 ) -> None:
     made_by_other_libraries(two_weeks, FIRST)
     two_weeks.delete(manifest_key(SECOND))
-    assert_refused(two_weeks, capsys, ["rollback"], f"{model_key(FIRST)} was made with numpy 1.26.4 (here ")
+    assert_refused(
+        two_weeks, capsys, ["rollback"], f"{model_key(FIRST)} was made with other libraries, numpy 1.26.4 (here "
+    )
 
 
 def test_history_gives_each_columns_drift_with_the_thresholds_and_their_source(
@@ -343,7 +343,7 @@ def test_an_s3_that_cannot_be_reached_is_one_line(
     assert len(capsys.readouterr().err.splitlines()) == 1
 
 
-def test_the_command_that_rolls_the_replicas_names_what_bodywork_deploys() -> None:
+def test_the_command_that_restarts_the_replicas_names_bodyworks_deployment() -> None:
     services = [stage for step in stages.read_dag() for stage in step if stage.service]
     assert ROLL_REPLICAS.endswith(f"deployment/{services[0].name.replace('_', '-')}")
     assert "--namespace time-to-dispatch " in ROLL_REPLICAS

@@ -30,7 +30,7 @@ def connect(monkeypatch: pytest.MonkeyPatch, bucket: str, environment: dict[str,
     return ObjectStore.connect(bucket)
 
 
-def test_what_was_written_is_read(any_bucket: Bucket) -> None:
+def test_a_written_object_is_read_back(any_bucket: Bucket) -> None:
     any_bucket.store.put_new("models/a|b c", b"\0\xff", TEXT)
     stored = any_bucket.store.get("models/a|b c")
     assert (stored.key, stored.body) == ("models/a|b c", b"\0\xff")
@@ -56,7 +56,7 @@ def test_a_new_object_is_not_written_over_an_old_one(any_bucket: Bucket) -> None
     assert any_bucket.get("key") == b"first"
 
 
-def test_a_write_that_meets_its_own_first_try_is_no_conflict(any_bucket: Bucket) -> None:
+def test_a_retried_write_does_not_conflict_with_its_first_try(any_bucket: Bucket) -> None:
     any_bucket.store.put_new("key", b"same", TEXT)
     any_bucket.store.put_new("key", b"same", TEXT)
     read_before = any_bucket.store.get("key").etag
@@ -74,7 +74,7 @@ def test_an_object_is_replaced_only_as_it_was_read(any_bucket: Bucket) -> None:
     assert any_bucket.get("key") == b"changed meanwhile"
 
 
-def test_an_object_that_was_deleted_meanwhile_is_not_replaced(any_bucket: Bucket) -> None:
+def test_a_deleted_object_is_not_replaced(any_bucket: Bucket) -> None:
     any_bucket.put("key", b"as it was read")
     etag = any_bucket.store.get("key").etag
     any_bucket.delete("key")
@@ -85,7 +85,7 @@ def test_an_object_that_was_deleted_meanwhile_is_not_replaced(any_bucket: Bucket
 
 @pytest.mark.parametrize("writer", ["put_new", "replace"])
 @pytest.mark.seaweedfs
-def test_of_writers_at_the_same_time_one_wins_and_the_others_are_told(seaweedfs_bucket: Bucket, writer: str) -> None:
+def test_of_several_writers_at_the_same_time_exactly_one_wins(seaweedfs_bucket: Bucket, writer: str) -> None:
     seaweedfs_bucket.put("old", b"old")
     etag = seaweedfs_bucket.store.get("old").etag
     together = threading.Barrier(8)
@@ -167,7 +167,11 @@ class NoS3(http.server.BaseHTTPRequestHandler):
 
 @pytest.mark.parametrize(
     ("status", "problem"),
-    [(200, "the answer has no ETag, so the endpoint is not an S3"), (403, "HTTP status 403"), (404, "HTTP status 404")],
+    [
+        (200, "the answer has no ETag, so this is not an S3 server: check AWS_ENDPOINT_URL"),
+        (403, "HTTP status 403"),
+        (404, "HTTP status 404"),
+    ],
 )
 def test_an_answer_that_is_not_of_an_s3_is_one_clear_line(
     status: int, problem: str, moto_environment: dict[str, str], monkeypatch: pytest.MonkeyPatch
@@ -293,7 +297,7 @@ def test_an_upload_that_was_corrupted_on_its_way_is_not_stored(seaweedfs_bucket:
 
 
 @pytest.mark.seaweedfs
-def test_what_was_stored_is_there_after_a_restart(tmp_path: Path) -> None:
+def test_stored_objects_survive_a_restart(tmp_path: Path) -> None:
     ports = free_ports()
     with s3_server(tmp_path, "kept", ports) as environment:
         Bucket(environment, "kept").put("datasets/x", b"orders")

@@ -183,7 +183,7 @@ def test_a_rejected_training_has_a_report_with_the_reason_and_the_error_line_nam
     assert report_key(NEXT_VERSION) not in trained_bucket.keys()
 
 
-def test_the_report_shows_the_history_of_promises_and_champions(reports: Bucket) -> None:
+def test_the_report_shows_the_history_of_errors_and_champions(reports: Bucket) -> None:
     page = page_of(reports, NEXT_VERSION)
     first, second = (ModelRegistry(reports.store).read_manifest(version) for version in (VERSION, NEXT_VERSION))
     assert second.production_error is not None
@@ -229,7 +229,7 @@ def test_a_report_survives_a_champion_that_no_longer_loads(trained_bucket: Bucke
     assert "stroke: var(--old)" not in plots_of(trained_bucket.get(report_key(NEXT_VERSION)))[0]
 
 
-def test_a_report_survives_a_champion_that_knows_none_of_the_products(trained_bucket: Bucket) -> None:
+def test_a_report_is_rendered_with_a_champion_of_other_products(trained_bucket: Bucket) -> None:
     page = train_next_week(trained_bucket, generate_week(seed=2, products=[Product("SKU-OF-THE-WEEK", 2.0, 0.05)]))
     assert "only 0 hold-out rows are of products the champion was trained on" in page.text
 

@@ -111,7 +111,7 @@ def train_while_s3_fails(new_bucket: NewBucket, fault: str, call: int, monkeypat
     assert expect_a_whole_champion(bucket) == NEXT_WEEK
 
 
-def test_a_training_that_s3_fails_at_any_of_its_writes_leaves_what_the_next_one_succeeds_on(
+def test_after_a_failed_write_of_s3_at_any_moment_the_next_training_succeeds(
     new_bucket: NewBucket, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     calls = calls_of_training(new_bucket(), monkeypatch)
@@ -145,7 +145,7 @@ def test_a_model_is_loaded_past_any_fault_at_any_call(
 
 @pytest.mark.parametrize("call", range(CALLS_OF_SERVING))
 @pytest.mark.parametrize("fault", [fault for fault in FAULTS if fault != "late"])
-def test_no_model_is_served_that_s3_does_not_give_whole_and_the_line_says_what_failed_and_how_long_it_was_tried(
+def test_an_incomplete_model_is_not_served_and_the_error_says_what_failed(
     new_bucket: NewBucket, fault: str, call: int, run_stage: RunStage
 ) -> None:
     bucket = new_bucket()
@@ -198,7 +198,7 @@ def test_a_stage_that_is_out_of_time_says_where(
     ("place", "sig", "code", "level", "said"),
     [
         (0, signal.SIGINT, 1, "ERROR", "Nothing was promoted: "),
-        (1, signal.SIGTERM, 0, "INFO", "Ended before the port was opened: "),
+        (1, signal.SIGTERM, 0, "INFO", "Stopped before the port was opened: "),
     ],
 )
 def test_a_signal_while_s3_is_waited_for_ends_a_stage_with_one_line(
@@ -283,9 +283,7 @@ class Trainings:
 
 @pytest.mark.timeout(1200)
 @pytest.mark.parametrize("moments", [2, pytest.param(100, marks=pytest.mark.slow)])
-def test_a_training_killed_at_any_moment_leaves_what_the_next_one_succeeds_on(
-    new_bucket: NewBucket, moments: int
-) -> None:
+def test_after_a_training_killed_at_any_moment_the_next_one_succeeds(new_bucket: NewBucket, moments: int) -> None:
     bucket = new_bucket()
     week = dataset_key(datetime.now(UTC))  # the stage goes by the clock
     with Trainings(bucket) as trainings:

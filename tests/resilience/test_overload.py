@@ -8,8 +8,7 @@ from contextlib import ExitStack, closing, suppress
 
 import pytest
 
-from pipeline.serving import middleware
-from pipeline.serving import server as server_module
+from pipeline.serving import middleware, server as server_module
 from pipeline.serving.app import Lifecycle, create_app
 from pipeline.serving.predictor import Predictor
 from pipeline.serving.schemas import ROUTE
@@ -187,7 +186,7 @@ WISH = (HEAD % len(BODY)).replace(b"\r\n\r\n", b"\r\n" + H2C)
         pytest.param([CHUNKED[:-2] + H2C + b"%x\r\n%b\r\n0\r\n\r\n" % (len(BODY), BODY)], id="in chunks"),
     ],
 )
-def test_whoever_asks_for_http_2_is_answered_in_http_1(port: int, pieces: list[bytes]) -> None:
+def test_a_client_that_asks_for_http_2_is_answered_in_http_1(port: int, pieces: list[bytes]) -> None:
     requests = b"".join(pieces).count(b"POST")
     with closing(connect(port)) as connection:
         for piece in pieces:

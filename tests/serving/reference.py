@@ -83,7 +83,7 @@ def _unknown_product(product_code: str) -> dict[str, Any]:
     return {
         "type": "unknown_product",
         "loc": ("body", "product_code"),
-        "msg": "The model was not trained on this product, GET /openapi.json lists those that it knows",
+        "msg": "The model was not trained on this product; GET /openapi.json lists the products that it knows",
         "input": product_code,
     }
 

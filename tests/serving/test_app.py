@@ -9,8 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from fastapi.testclient import TestClient
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 from sklearn.ensemble import HistGradientBoostingRegressor
 from sklearn.tree import DecisionTreeRegressor
 
@@ -75,9 +74,7 @@ def test_any_number_of_orders_has_finite_hours_with_3_decimals(predictor: Predic
         HistGradientBoostingRegressor(max_iter=10, early_stopping=False),
     ],
 )
-def test_the_table_says_what_the_estimator_says_row_by_row(
-    champion: LoadedModel, week: pd.DataFrame, regressor: Any
-) -> None:
+def test_the_table_equals_the_estimator_row_by_row(champion: LoadedModel, week: pd.DataFrame, regressor: Any) -> None:
     estimator = TimeToDispatchRegressor(regressor).fit(week, week[HOURS].to_numpy())
     predictor = Predictor(estimator, champion.manifest)
     for place, code in enumerate(predictor.product_codes):
@@ -94,7 +91,7 @@ def test_orders_between_and_beyond_those_of_the_table_are_answered(client: TestC
     assert 3 < between < 5 < 5.5 < beyond < 8 < far_beyond < float("inf")
 
 
-def test_orders_outside_what_was_trained_on_are_counted(client: TestClient) -> None:
+def test_extrapolated_predictions_are_counted(client: TestClient) -> None:
     for orders in (0, 200, 201, 1e9):
         assert post(client, json.dumps({"product_code": "SKU001", "orders_placed": orders})).status_code == 200
     assert metric(client, "extrapolated_predictions_total") == 2
@@ -105,7 +102,7 @@ def test_unknown_extra_fields_are_ignored(client: TestClient) -> None:
 
 
 @pytest.mark.parametrize("content_type", ["application/json", "Application/JSON; charset=utf-8", "application/x+json"])
-def test_json_may_be_called_by_any_of_its_names(client: TestClient, content_type: str) -> None:
+def test_every_media_type_for_json_is_accepted(client: TestClient, content_type: str) -> None:
     assert post(client, GOOD, content_type).status_code == 200
 
 
@@ -142,9 +139,7 @@ def with_orders(value: str) -> str:
         ('"\\u0000"', ["body"]),
     ],
 )
-def test_what_is_no_order_is_refused_by_a_422_that_names_the_field(
-    client: TestClient, body: str | bytes, loc: list[str]
-) -> None:
+def test_an_invalid_order_is_a_422_that_names_the_field(client: TestClient, body: str | bytes, loc: list[str]) -> None:
     answer = post(client, body)
     assert answer.status_code == 422
     assert loc in [fault["loc"] for fault in answer.json()["detail"]]

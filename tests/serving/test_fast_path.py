@@ -1,5 +1,6 @@
 """The fast path beside a reference by FastAPI: both give the same answers and counts, whatever a client sends."""
 
+import asyncio
 import json
 import re
 import socket
@@ -10,9 +11,9 @@ from contextlib import closing
 from dataclasses import dataclass
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 from starlette.testclient import TestClient
+from starlette.types import Message
 
 from pipeline.serving.app import Lifecycle, create_app
 from pipeline.serving.fast_path import FastPath
@@ -180,7 +181,7 @@ def test_fast_path_and_fastapi_give_the_same_answer_to_any_request(pair: Pair, r
 
 
 @pytest.mark.parametrize("tail", [b"", b" ", b"x", b"{}"])
-def test_a_body_that_is_valid_so_far_is_judged_when_all_of_it_is_there(pair: Pair, tail: bytes) -> None:
+def test_a_body_is_validated_only_once_it_is_complete(pair: Pair, tail: bytes) -> None:
     body = b'{"product_code": "SKU001", "orders_placed": 7}'
     head = f"POST {ROUTE} HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
     with_length = f"{head}Content-Length: {len(body + tail)}\r\n\r\n".encode() + body
@@ -225,6 +226,27 @@ def test_a_question_never_reaches_fastapi(predictor: Predictor) -> None:
     assert answer.status_code == 200
     assert set(answer.json()) == {"est_hours_to_dispatch", "model_version"}
     assert client.post(ROUTE, json={}).status_code == 422
+
+
+def test_a_client_that_leaves_before_its_body_is_complete_is_counted_as_disconnected_only(predictor: Predictor) -> None:
+    app = create_app(predictor, Lifecycle())
+    messages: list[Message] = [
+        {"type": "http.request", "body": b"{", "more_body": True},
+        {"type": "http.disconnect"},
+    ]
+
+    async def receive() -> Message:
+        return messages.pop(0)
+
+    async def send(message: Message) -> None:
+        raise AssertionError("nobody is there to read an answer")
+
+    headers = [(b"content-type", b"application/json"), (b"content-length", b"40")]
+    scope = {"type": "http", "method": "POST", "path": ROUTE, "raw_path": ROUTE.encode(), "headers": headers}
+    asyncio.run(app(scope, receive, send))
+    text = TestClient(app).get("/metrics").text
+    assert "disconnected_requests_total 1.0" in text
+    assert f'route="{ROUTE}"' not in text
 
 
 def test_a_fault_of_the_model_is_counted_by_both(predictor: Predictor, monkeypatch: pytest.MonkeyPatch) -> None:

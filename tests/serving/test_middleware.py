@@ -39,7 +39,7 @@ def test_requests_are_not_logged_unless_asked_for(capsys: pytest.CaptureFixture[
     assert lines_of(capsys, predictor, "text", log_requests=False) == []
 
 
-def test_a_requests_line_says_what_it_is_known_by_and_nothing_of_its_body(
+def test_a_requests_line_has_its_id_and_nothing_from_its_body(
     capsys: pytest.CaptureFixture[str], predictor: Predictor
 ) -> None:
     refused, answered = lines_of(capsys, predictor, "text", log_requests=True)

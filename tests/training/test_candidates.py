@@ -95,7 +95,7 @@ def test_a_candidate_that_says_no_number_is_left_out(orders: pd.DataFrame) -> No
     assert "NaN" in (choice.scores["nan"].failure or "")
 
 
-def test_of_two_that_cannot_be_told_apart_the_simpler_one_is_chosen(orders: pd.DataFrame) -> None:
+def test_of_two_equally_good_candidates_the_simpler_one_is_chosen(orders: pd.DataFrame) -> None:
     choice = choose(among(simple=Constant(0.5), complex=Constant(0.0)), orders, SEED)
     simple, complex_ = (np.array(choice.scores[name].rmse_folds) for name in ("simple", "complex"))
     assert complex_.mean() < simple.mean() < complex_.mean() + complex_.std(ddof=1) / np.sqrt(FOLDS)

@@ -6,8 +6,7 @@ from collections.abc import Callable
 
 import pandas as pd
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from pipeline.errors import DatasetInvalid
 from pipeline.training.data_contract import COLUMNS, HOURS, MAX_ORDERS, MIN_ROWS, ORDERS, PRODUCT, parse_orders
@@ -69,7 +68,7 @@ rows = st.tuples(st.floats(0, 1e6), st.floats(0, MAX_ORDERS), product_codes)
 
 
 @given(st.lists(rows, min_size=MIN_ROWS, max_size=MIN_ROWS + 5))
-def test_what_a_csv_writer_writes_is_what_is_read(written: list[tuple[float, float, str]]) -> None:
+def test_every_row_of_a_csv_writer_is_read_back(written: list[tuple[float, float, str]]) -> None:
     buffer = io.StringIO()
     csv.writer(buffer).writerows([COLUMNS, *written])
     orders = parse_orders(buffer.getvalue().encode(), SOURCE)
@@ -114,7 +113,7 @@ def test_a_row_is_refused_if_and_only_if_a_breach_in_it_can_be_named(hours: str,
         pytest.param(csv_of(header="hours,orders_placed,product_code"), "no column hours_to_dispatch;", id="renamed"),
         pytest.param(csv_of(header=f"{HEADER},orders_placed"), "column orders_placed twice", id="twice"),
         pytest.param(csv_of()[:-9], "the file was cut off, its last line has no newline: '4.5,1'", id="cut off"),
-        pytest.param(csv_of()[:-8] + b"\n", "1 of 100 rows have another number of fields than", id="cut off, mended"),
+        pytest.param(csv_of()[:-8] + b"\n", "1 of 100 rows have more or fewer than", id="cut off, mended"),
         pytest.param(b"\x1f\x8b\x08\x00" + bytes(40), "byte 3 is NUL: the file is binary or UTF-16", id="binary"),
         pytest.param(csv_of().decode().encode("utf-16"), "is NUL: the file is binary or UTF-16", id="UTF-16"),
         pytest.param(csv_of("1,2,\xd6l").decode().encode("latin-1"), "(line 2) is not UTF-8: 0xd6", id="Latin-1"),
@@ -130,17 +129,17 @@ def test_a_file_that_is_not_a_whole_week_of_orders_is_refused(body: bytes, messa
         ("fast,12,SKU001", "hours_to_dispatch that is not a number", "'fast'"),
         ("1_0,12,SKU001", "hours_to_dispatch that is not a number", "'1_0'"),
         ("١,12,SKU001", "hours_to_dispatch that is not a number", "'١'"),
-        ("1,,SKU001", "orders_placed blank", "''"),
+        ("1,,SKU001", "blank orders_placed", "''"),
         ("1,inf,SKU001", "orders_placed that is not finite", "'inf'"),
         ("1,1e999,SKU001", "orders_placed that is not finite", "'1e999'"),
         ("nan,12,SKU001", "hours_to_dispatch that is not a number", "'nan'"),
         ("1,-4.0,SKU001", "orders_placed < 0", "'-4.0'"),
         ("1,1000001,SKU001", "orders_placed > 1,000,000", "'1000001'"),
         ("1e305,12,SKU001", "hours_to_dispatch > 1,000,000", "'1e305'"),
-        ("1,12,", "a blank product_code", "''"),
-        ('1,12,"  "', "a blank product_code", "'  '"),
-        ("1,12", "another number of fields than the header's 3", "'2'"),
-        ("1,5,12,SKU001", "another number of fields than the header's 3", "'4'"),
+        ("1,12,", "blank product_code", "''"),
+        ('1,12,"  "', "blank product_code", "'  '"),
+        ("1,12", "more or fewer than the 3 fields of the header", "'2'"),
+        ("1,5,12,SKU001", "more or fewer than the 3 fields of the header", "'4'"),
     ],
 )
 def test_a_breach_is_named_with_its_count_first_line_and_value(row: str, rule: str, value: str) -> None:
@@ -152,9 +151,9 @@ def test_all_breaches_are_named_at_once() -> None:
     assert [part.split(" rows have ")[1] for part in message.split("; ")] == [
         "hours_to_dispatch that is not a number (first: line 2, 'fast')",
         "orders_placed < 0 (first: line 2, '-1')",
-        "a blank product_code (first: line 2, '')",
-        "another number of fields than the header's 3 (first: line 4, '4')",
-        "hours_to_dispatch blank (first: line 5, '')",
+        "blank product_code (first: line 2, '')",
+        "more or fewer than the 3 fields of the header (first: line 4, '4')",
+        "blank hours_to_dispatch (first: line 5, '')",
         "orders_placed that is not finite (first: line 5, 'inf')",
     ]
 
@@ -163,13 +162,13 @@ def test_a_row_that_was_cut_off_before_a_surplus_column_is_refused() -> None:
     whole = csv_of(header=f"{HEADER},note", good=0) + b"4.5,12,SKU001,x\n" * MIN_ROWS
     assert len(parse_orders(whole + b"4.5,12,SKU001,\n", SOURCE)) == MIN_ROWS + 1
     assert refusal(whole + b"4.5,12,SK\n") == (
-        "1 of 101 rows have another number of fields than the header's 4 (first: line 102, '3')"
+        "1 of 101 rows have more or fewer than the 4 fields of the header (first: line 102, '3')"
     )
 
 
 def test_a_field_too_many_in_every_row_is_not_taken_for_an_index() -> None:
     assert "103 of 103" not in refusal(csv_of(*["9,4.5,12,SKU001"] * 3))
-    assert "100 of 100 rows have another number" in refusal(csv_of(*["9,4.5,12,SKU001"] * MIN_ROWS, good=0))
+    assert "100 of 100 rows have more or fewer" in refusal(csv_of(*["9,4.5,12,SKU001"] * MIN_ROWS, good=0))
 
 
 def test_a_quotation_that_is_never_closed_is_named_with_its_line() -> None:
@@ -193,7 +192,7 @@ def test_a_header_that_cannot_be_read_is_named() -> None:
     assert refusal(csv_of(header=f'"{HEADER}')) == "the header cannot be read: unexpected end of data"
 
 
-def test_a_wrong_header_is_shown_as_it_reads_but_no_more_than_200_characters_of_it() -> None:
+def test_a_wrong_header_is_shown_up_to_200_characters() -> None:
     assert refusal(csv_of(header="hours,orders")).endswith("; the header reads 'hours,orders'")
     assert refusal(csv_of(header="x" * 300)).endswith(f"; the header reads '{'x' * 200}'")
 
@@ -203,8 +202,8 @@ def test_no_more_than_80_bytes_are_shown_of_a_last_line_that_was_cut_off_even_if
     assert refusal(csv_of() + b"x" * 79 + "é".encode() * 9).endswith(f"no newline: '{'x' * 79}\ufffd'")
 
 
-def test_a_carriage_return_in_quotes_is_what_was_written() -> None:
-    assert refusal(csv_of('1,2,"\r"')).endswith("a blank product_code (first: line 2, '\\r')")
+def test_a_quoted_carriage_return_is_part_of_the_value() -> None:
+    assert refusal(csv_of('1,2,"\r"')).endswith("blank product_code (first: line 2, '\\r')")
 
 
 def test_a_long_value_is_cut_to_80_characters() -> None:

@@ -1,7 +1,6 @@
 import pandas as pd
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from local.generate_orders import PRODUCTS, generate_week
 from pipeline.manifest import ColumnDrift, DriftReport
@@ -33,13 +32,13 @@ def test_the_verdict_grows_with_the_shift(shift: float, verdict: str) -> None:
     assert compare(week, week.assign(**{HOURS: week[HOURS] * (1 + shift)})).drift[HOURS].verdict == verdict
 
 
-def test_the_index_is_that_of_its_definition() -> None:
+def test_the_index_follows_its_definition() -> None:
     before, now = orders_of([1.0] * 500 + [2.0] * 500), orders_of([1.0] * 250 + [2.0] * 750)
     # (0.25 - 0.5) ln(0.25 / 0.5) + (0.75 - 0.5) ln(0.75 / 0.5), but for the half a row that is added to each bin
     assert compare(before, now).drift[HOURS].psi == pytest.approx(0.2747, abs=1e-3)
 
 
-def test_what_chance_reaches_in_a_small_week_is_no_drift() -> None:
+def test_an_index_explained_by_chance_in_a_small_week_is_stable() -> None:
     """The 99.9 % quantile of chi-squared with one degree of freedom is 10.828."""
     small = compare(orders_of([1.0] * 5 + [2.0] * 5), orders_of([1.0] * 2 + [2.0] * 8)).drift[HOURS]
     assert small.psi > 0.25

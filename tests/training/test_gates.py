@@ -4,8 +4,7 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from local.generate_orders import generate_week
 from pipeline.estimator import LinePerProduct, TimeToDispatchRegressor
@@ -92,7 +91,7 @@ def test_a_curve_that_rises_within_its_limits_behaves(hours: list[float]) -> Non
 
 
 @pytest.mark.parametrize(("fall", "outcome"), [(1e-9, "pass"), (2e-9, "reject")])
-def test_a_fall_within_rounding_is_none(fall: float, outcome: str) -> None:
+def test_a_fall_within_rounding_errors_is_accepted(fall: float, outcome: str) -> None:
     assert behaviour_gate([curve(fall, 0.0)]).outcome == outcome
 
 
@@ -178,7 +177,7 @@ def test_an_old_dataset_warns_and_then_rejects(age: float, outcome: str) -> None
         ),
     ],
 )
-def test_a_verdict_says_which_gate_why_and_on_what_figures(
+def test_a_verdict_has_its_gate_its_reasons_and_its_figures(
     judge: Callable[[], GateVerdict], gate: str, outcome: str, reasons: list[str], figures: dict[str, float]
 ) -> None:
     assert judge().model_dump() == {"gate": gate, "outcome": outcome, "reasons": reasons, "figures": figures}
@@ -189,7 +188,7 @@ def test_a_model_equal_to_the_mean_but_for_rounding_is_not_better() -> None:
     assert baseline_gate(metrics(1.0 - 2e-9), metrics(1.0)).outcome == "pass"
 
 
-def test_an_estimate_at_the_very_limit_is_within_it() -> None:
+def test_an_estimate_at_the_limit_is_accepted() -> None:
     assert behaviour_gate([curve(0.0, 12.5)]).outcome == "pass"
     assert behaviour_gate([curve(0.0, 12.5 + 1e-9)]).outcome == "reject"
 
