@@ -62,6 +62,10 @@ def test_the_readme_is_one_page() -> None:
     assert len(text_of(ROOT / "README.md").splitlines()) <= 120
 
 
+def test_no_page_has_a_placeholder_that_was_not_filled_in() -> None:
+    assert not [name for name in NAMES if re.search(r"\{[A-Z_]+\}", text_of(ROOT / name))]
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_every_link_leads_to_a_file_and_a_heading_that_exist(name: str) -> None:
     page = ROOT / name
