@@ -77,7 +77,6 @@ def wait_until(condition: Callable[[], bool], seconds: float, otherwise: str) ->
 
 def kubeconfig(environment: Environment, **changed: str) -> str:
     """Write a copy of the current kubeconfig with another server or token; return its path."""
-    """A kubeconfig like this one with another server, or with a token instead of this user's certificate."""
     config = json.loads(kubectl("config", "view", "--minify", "--flatten", "-o", "json"))
     if server := changed.get("server"):
         config["clusters"][0]["cluster"]["server"] = server

@@ -8,7 +8,7 @@ import tarfile
 from collections.abc import Mapping
 from pathlib import Path
 
-PREVIOUS_VERSION = "b2a4dd7"  # the last commit before 0.1.0
+PREVIOUS_VERSION = "b2a4dd723f573765b4f49691e94f2a317cd06078"  # the last commit before 0.1.0
 
 
 class HistoryMissing(Exception):
@@ -41,6 +41,6 @@ def run_code(folder: Path, code: str, *arguments: str, environment: Mapping[str,
 
 
 def train(folder: Path, bucket: str, environment: Mapping[str, str]) -> None:
-    """Run the previous version's train_model, as Bodywork starts it."""
+    """Run the previous version's train_model."""
     code = "import sys; from pipeline.train_model import main; sys.exit(main(sys.argv[1:]))"
     run_code(folder, code, bucket, environment=environment)

@@ -120,7 +120,7 @@ def check_context(required: bool) -> str:
             f"the current context is {current}, but CONTEXT says {wanted}: kubectl config use-context {wanted}"
         )
     if required:
-        folder = Path(tempfile.mkdtemp(prefix="kubeconfig-"))  # nobody else's to read
+        folder = Path(tempfile.mkdtemp(prefix="kubeconfig-"))  # mkdtemp makes it private
         atexit.register(shutil.rmtree, folder)
         config = kubectl("config", "view", "--minify", "--flatten", "--raw", f"--context={current}")
         (folder / "config").write_text(config)

@@ -231,7 +231,7 @@ def _push_tag(tag: str, commit: str) -> None:
     there = run(["git", "ls-remote", _remote(), f"refs/tags/{tag}"], "git ls-remote", cwd=ROOT, env=_git_environment())
     if there and there.split()[0] != commit:
         raise OperationError(
-            f"tag {tag} at {_remote()} is {there.split()[0][:7]}, expected {commit[:7]}: somebody moved it, delete it"
+            f"tag {tag} at {_remote()} is {there.split()[0][:7]}, expected {commit[:7]}: delete it and deploy again"
         )
     if not there:
         run(

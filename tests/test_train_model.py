@@ -173,9 +173,9 @@ def test_a_rejected_model_is_not_stored_but_why_is(trained_bucket: Bucket, week:
 
 def test_a_champion_of_the_same_week_is_compared_by_its_own_holdout_error(trained_bucket: Bucket) -> None:
     run(trained_bucket.store, THRESHOLDS, NOW + timedelta(hours=1), "def5678")
-    promised = manifest_of(trained_bucket).hold_out.candidate
+    holdout = manifest_of(trained_bucket).hold_out.candidate
     again = manifest_of(trained_bucket, format_version(NOW + timedelta(hours=1)))
-    assert again.hold_out.champion == again.hold_out.candidate_where_champion_knows == promised
+    assert again.hold_out.champion == again.hold_out.candidate_where_champion_knows == holdout
     assert again.production_error is None
 
 

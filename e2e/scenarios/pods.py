@@ -12,6 +12,7 @@ def lost_pods(environment: Environment) -> None:
     with environment.scenario(
         "a pod deleted under load is replaced by the deployed commit, not by the head"
     ) as figures:
+        environment.commit("Merged, and not deployed")
         with under_load(environment, figures):
             commit = ask_replicas(project)[0].commit
             head = environment.git("ls-remote", "origin", "HEAD").split()[0]

@@ -36,7 +36,7 @@ def upgrade(environment: Environment) -> None:
             expect("Gate champion: " in done.output, "the log of the training is missing")
             expect("the champion cannot be loaded" not in done.output, "the training could not load the old champion")
             check_replicas(ask_replicas(project), version=versions[2])
-        figures.append(f"{versions[1]} of {PREVIOUS_VERSION}, then {versions[2]}")
+        figures.append(f"{versions[1]} of {PREVIOUS_VERSION[:7]}, then {versions[2]}")
 
 
 def _train_with_previous_version(environment: Environment) -> None:

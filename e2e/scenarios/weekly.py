@@ -62,6 +62,11 @@ def weekly_runs(environment: Environment) -> None:
         )
         expect((environment.pods(), environment.champion()) == before, "pods or champion changed")
         environment.client.delete_object(Bucket=environment.project.bucket, Key=key)
+    with environment.scenario("make status shows the weekly runs"):
+        done = environment.make("status")
+        expect(done.code == 0, done.error)
+        for words in ("e2e-weekly-1", "succeeded", "failed", "next weekly"):
+            expect(words in done.output, f"make status does not say {words!r}")
 
 
 def _second_run() -> str:

@@ -71,7 +71,7 @@ class FastPath:
         for name, value in headers:
             if name == b"content-type":
                 content_type = content_type or value
-            elif name == b"content-length" and (len(value) > 9 or int(value) > MAX_BODY_BYTES):
+            elif name == b"content-length" and (not value.strip().isdigit() or int(value) > MAX_BODY_BYTES):
                 raise _too_large()
         if content_type != b"application/json" and not _is_json(content_type.decode("latin-1")):
             raise _invalid(

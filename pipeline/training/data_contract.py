@@ -41,6 +41,7 @@ def _number_rules(column: str, maximum: int) -> list[Rule]:
     ]
 
 
+# For typed values; that a number is readable at all, and the number of fields, are found while the text is parsed.
 RULES = [
     *_number_rules(HOURS, MAX_HOURS),
     *_number_rules(ORDERS, MAX_ORDERS),
