@@ -135,13 +135,13 @@ class Environment:
         self.git("checkout", "--quiet", commit, "--", ".")
         self.commit("Take it back")
 
-    def upload_week(self, *, noise: bool = False) -> str:
-        """Upload a week that is newer than all others, and return its key; the gates reject a week of noise."""
+    def upload_week(self, *, noise: bool = False, age_days: float = 0.25) -> str:
+        """Upload a week, newer than all others of its age, and return its key; the gates reject a week of noise."""
         self.weeks += 1
         orders = generate_week(seed=self.weeks)
         if noise:
             orders["hours_to_dispatch"] = orders["hours_to_dispatch"].sample(frac=1, random_state=1).to_numpy()
-        key = dataset_key(datetime.now(UTC) - timedelta(hours=6) + timedelta(seconds=self.weeks))
+        key = dataset_key(datetime.now(UTC) - timedelta(days=age_days) + timedelta(seconds=self.weeks))
         self.client.put_object(Bucket=self.project.bucket, Key=key, Body=to_csv(orders))
         return key
 

@@ -6,7 +6,10 @@ import subprocess
 import sys
 import tarfile
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
+
+from local import stages
 
 PREVIOUS_VERSION = "b2a4dd723f573765b4f49691e94f2a317cd06078"  # the last commit before 0.1.0
 
@@ -41,6 +44,7 @@ def run_code(folder: Path, code: str, *arguments: str, environment: Mapping[str,
 
 
 def train(folder: Path, bucket: str, environment: Mapping[str, str]) -> None:
-    """Run the previous version's train_model."""
-    code = "import sys; from pipeline.train_model import main; sys.exit(main(sys.argv[1:]))"
-    run_code(folder, code, bucket, environment=environment)
+    """Run the previous version's train_model, as Bodywork starts it."""
+    stage = replace(stages.read_dag(folder)[0][0], args=[bucket])
+    if code := stages.run_batch(stage, dict(environment)):
+        raise RuntimeError(f"train_model of {PREVIOUS_VERSION} ended with exit code {code}: see its log above")

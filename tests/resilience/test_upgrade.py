@@ -2,7 +2,7 @@
 
 import json
 import subprocess
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import numpy as np
@@ -65,6 +65,20 @@ def test_a_champion_of_the_previous_version_is_loaded_and_estimates_the_same(
     assert model.manifest.version == version
     assert model.manifest.holdout_error is None
     assert estimates_at_112_orders(model) == hours
+
+
+def test_a_new_model_is_compared_with_the_champion_of_the_previous_version_and_replaces_it(
+    bucket: Bucket, previous_version: Path
+) -> None:
+    now = datetime.now(UTC)  # the stage goes by the clock
+    bucket.put(dataset_key(now - WEEK), to_csv(generate_week(seed=1)))
+    train(previous_version, bucket.name, bucket.environment)
+    before = ChampionRegistry(bucket.store).load_champion().manifest.version
+    bucket.put(dataset_key(now), to_csv(generate_week(seed=2)))
+    run(bucket.store, THRESHOLDS, now + timedelta(minutes=1), "new")  # versions have a resolution of 1 s
+    after = ChampionRegistry(bucket.store).load_champion().manifest
+    assert after.version != before
+    assert after.champion_version == after.hold_out.compared_with == before
 
 
 def test_the_previous_version_loads_a_champion_of_this_one_after_a_roll_back(
