@@ -25,7 +25,7 @@ def refusals(environment: Environment) -> None:
             refused("deploy", "must be logged in", KUBECONFIG=kubeconfig(environment, token="expired"))
             refused("deploy", "refused", KUBECONFIG=kubeconfig(environment, server="https://127.0.0.1:1"))
             nobody = kubeconfig(environment, token=token_of_nobody())
-            refused("deploy", "your account may not create jobs", KUBECONFIG=nobody)
+            refused("deploy", "your account may not", "create jobs", KUBECONFIG=nobody)
             refused("rollback", "your account may not", "watch deployments", KUBECONFIG=nobody)
             refused("deploy", "names account 111122223333", CLUSTER="deploy/eks")
             refused("deploy", "a name or a token in it", GIT_URL="https://me:secret@example.com/a.git")
