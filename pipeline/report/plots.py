@@ -120,14 +120,14 @@ def candidates_plot(folds: Mapping[str, Sequence[float]]) -> Markup:
     return _draw(draw, "Cross-validated error of each candidate", left=0.3)
 
 
-def history_plot(holdout: Sequence[float], seen: Sequence[float | None]) -> Markup:
+def history_plot(holdout: Sequence[float], observed: Sequence[float | None]) -> Markup:
     """Plot, week by week, the RMSE on the hold-out and the RMSE of the model in production."""
 
     def draw(axes: Axes) -> None:
         weeks = np.arange(1 - len(holdout), 1)
-        highest = max(*holdout, *(one for one in seen if one is not None))
+        highest = max(*holdout, *(rmse for rmse in observed if rmse is not None))
         axes.plot(weeks, holdout, color=NEW, marker="o", markersize=3)
-        axes.plot(weeks, [np.nan if one is None else one for one in seen], color=OLD, marker="s", markersize=3)
+        axes.plot(weeks, [np.nan if rmse is None else rmse for rmse in observed], color=OLD, marker="s", markersize=3)
         axes.set(xlabel="weeks ago", ylabel="RMSE, h", ylim=(0, 1.15 * highest))
         axes.set_xticks(np.unique(np.linspace(weeks[0], 0, min(len(weeks), 7)).astype(int)))
 

@@ -21,7 +21,7 @@ from pipeline.report import plots
 from pipeline.training.data_contract import HOURS, ORDERS, PRODUCT
 from pipeline.training.drift import ReferenceWeek
 from pipeline.training.evaluation import sample
-from pipeline.training.gates import CHAMPION_TOLERANCE
+from pipeline.training.gates import CHAMPION_TOLERANCE, NOT_COMPARED
 
 TEMPLATE = "report.html.jinja"
 MAX_CURVES = 24  # 500 curves would take 20 s and 5 MB
@@ -98,6 +98,7 @@ def render_report(manifest: Manifest, context: ReportContext) -> bytes:
         champions=context.champions[::-1],
         taken_out=context.taken_out,
         tolerance=CHAMPION_TOLERANCE,
+        not_compared=NOT_COMPARED,
     )
     return page.encode()
 
@@ -167,9 +168,9 @@ def _curves(manifest: Manifest, context: ReportContext) -> Iterator[tuple[str, b
     reasons = [reason for verdict in manifest.gates for reason in verdict.reasons]
     named = {code for code in manifest.products if any(reason.startswith(f"{code}: ") for reason in reasons)}
     first = sorted(manifest.products.items(), key=lambda item: (item[0] not in named, -item[1].rows))
-    for code, seen in first[:MAX_CURVES]:
+    for code, product in first[:MAX_CURVES]:
         mine = context.orders[(context.orders[PRODUCT] == code).to_numpy()]
-        at = np.linspace(0, seen.orders_max, CURVE_POINTS)
+        at = np.linspace(0, product.orders_max, CURVE_POINTS)
         old = _estimates(context.champion, code, at) if context.champion else None
         new = _estimates(context.model, code, at)
         assert new is not None

@@ -19,7 +19,7 @@ from pipeline.errors import CandidatesFailed
 from pipeline.estimator import LinePerProduct, TimeToDispatchRegressor
 from pipeline.manifest import CandidateScore
 from pipeline.training.data_contract import HOURS, PRODUCT
-from pipeline.training.evaluation import sample, strata
+from pipeline.training.evaluation import sample, stratification_labels
 
 FOLDS = 5
 SAMPLE_ROWS = 100_000  # enough to choose by: more rows take longer and choose the same
@@ -69,10 +69,10 @@ def choose(among: Mapping[str, TimeToDispatchRegressor], orders: pd.DataFrame, s
     """
     rows = sample(orders, SAMPLE_ROWS, seed)
     with threadpool_limits(1):  # 100,000 rows: 4 s with one thread, 38 s with two beside busy neighbours
-        return decide({name: _score(candidate, rows, seed) for name, candidate in among.items()})
+        return choose_by_scores({name: _score(candidate, rows, seed) for name, candidate in among.items()})
 
 
-def decide(scores: Mapping[str, CandidateScore]) -> Choice:
+def choose_by_scores(scores: Mapping[str, CandidateScore]) -> Choice:
     """Choose by scores; CandidatesFailed if every candidate failed."""
     fitted = {name: score for name, score in scores.items() if score.failure is None}
     if not fitted:
@@ -81,7 +81,7 @@ def decide(scores: Mapping[str, CandidateScore]) -> Choice:
     return Choice(_simplest_within_one_standard_error(fitted), dict(scores))
 
 
-def failed(error: Exception) -> CandidateScore:
+def failed_score(error: Exception) -> CandidateScore:
     """Return the score of a candidate that failed to fit."""
     return CandidateScore(rmse_folds=[], failure=f"{type(error).__name__}: {error}")
 
@@ -93,10 +93,10 @@ def _score(candidate: TimeToDispatchRegressor, orders: pd.DataFrame, seed: int) 
             warnings.simplefilter("error", ConvergenceWarning)
             errors = [
                 _fold_rmse(candidate, orders.iloc[fit_rows], orders.iloc[test_rows])
-                for fit_rows, test_rows in folds.split(orders, strata(orders))
+                for fit_rows, test_rows in folds.split(orders, stratification_labels(orders))
             ]
     except Exception as error:  # noqa: B902 - whatever one candidate raises, the others are still tried
-        return failed(error)
+        return failed_score(error)
     return CandidateScore(rmse_folds=errors)
 
 

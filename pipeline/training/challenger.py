@@ -9,11 +9,12 @@ from pipeline.errors import DatasetInvalid
 from pipeline.estimator import MIN_PRODUCT_ROWS, Floats, TimeToDispatchRegressor
 from pipeline.manifest import GateVerdict, Manifest, Metrics, ProductProfile
 from pipeline.training import gates
-from pipeline.training.candidates import SAMPLE_ROWS, Choice, candidates, choose, decide, failed
+from pipeline.training.candidates import SAMPLE_ROWS, Choice, candidates, choose, choose_by_scores, failed_score
 from pipeline.training.data_contract import HOURS, PRODUCT
 from pipeline.training.evaluation import (
     HOLD_OUT,
     curves,
+    exclude_products,
     measure,
     pooled_errors,
     product_means,
@@ -21,7 +22,6 @@ from pipeline.training.evaluation import (
     rare_products,
     sample,
     split,
-    without,
 )
 
 MIN_HOLDOUT_ROWS = 10  # to judge a model or to compare two: the error on fewer rows means nothing
@@ -85,7 +85,7 @@ def _train_challenger(orders: pd.DataFrame, seed: int) -> Challenger:
             f"{orders[PRODUCT].nunique()} products have fewer than {MIN_PRODUCT_ROWS} rows; check {PRODUCT}"
         )
     rare = rare_products(orders)
-    choice = choose(candidates(seed), without(fit_rows, rare), seed)
+    choice = choose(candidates(seed), exclude_products(fit_rows, rare), seed)
     while True:
         try:
             model, refit = (
@@ -93,7 +93,7 @@ def _train_challenger(orders: pd.DataFrame, seed: int) -> Challenger:
                 for rows in (fit_rows, orders)
             )
         except Exception as error:  # noqa: B902 - all rows may have more products than the boosted trees accept
-            choice = decide({**choice.scores, choice.chosen: failed(error)})
+            choice = choose_by_scores({**choice.scores, choice.chosen: failed_score(error)})
         else:
             break
     predicted = model.predict(hold_out)

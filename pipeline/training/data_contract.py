@@ -151,7 +151,7 @@ def _read(body: bytes) -> pd.DataFrame | None:
 def _may_be_cut(frame: pd.DataFrame) -> bool:
     """Whether a last field is empty: pandas reads a row that was cut off before it in the same way."""
     last = frame.columns[-1]
-    return last not in COLUMNS and "" in frame[last].cat.categories
+    return last not in COLUMNS and bool((frame[last] == "").any())
 
 
 def _find_breaches(body: bytes) -> tuple[int, list[Breach]]:

@@ -13,8 +13,6 @@ from pipeline.estimator import MIN_PRODUCT_ROWS, Floats, TimeToDispatchRegressor
 from pipeline.manifest import Metrics, ProductProfile
 from pipeline.training.data_contract import HOURS, ORDERS, PRODUCT
 
-Strata = NDArray[np.intp]
-
 HOLD_OUT = 0.2  # of the rows
 MAX_CURVE_POINTS = 50_000  # with one for each order, 60 products of a million orders would take minutes
 
@@ -35,12 +33,12 @@ def rare_products(orders: pd.DataFrame) -> list[str]:
     return sorted(str(code) for code in counts.index[(counts > 0) & (counts < MIN_PRODUCT_ROWS)])
 
 
-def without(orders: pd.DataFrame, codes: Sequence[str]) -> pd.DataFrame:
+def exclude_products(orders: pd.DataFrame, codes: Sequence[str]) -> pd.DataFrame:
     """Return the orders of all other products."""
     return orders[~orders[PRODUCT].isin(codes)] if codes else orders
 
 
-def strata(orders: pd.DataFrame) -> Strata:
+def stratification_labels(orders: pd.DataFrame) -> NDArray[np.intp]:
     """Return labels of shape (n_rows,) to stratify by: the product, or one label for all rare products together.
 
     If the rare products together are still too few rows, they get the label of the largest product.
@@ -49,7 +47,7 @@ def strata(orders: pd.DataFrame) -> Strata:
     counts = np.bincount(codes)
     small = counts < MIN_PRODUCT_ROWS
     together = len(counts) if counts[small].sum() >= MIN_PRODUCT_ROWS else int(counts.argmax())
-    labels: Strata = np.where(small, together, np.arange(len(counts)))[codes]
+    labels: NDArray[np.intp] = np.where(small, together, np.arange(len(counts)))[codes]
     return labels
 
 
@@ -59,7 +57,7 @@ def split(orders: pd.DataFrame, seed: int) -> tuple[pd.DataFrame, pd.DataFrame]:
     All rows of rare products are fitted on: their estimates are pooled, so they do not show how good the model is.
     """
     rare = rare_products(orders)
-    frequent = without(orders, rare)
+    frequent = exclude_products(orders, rare)
     if frequent.empty:
         return orders, frequent
     codes = frequent[PRODUCT].cat.codes
@@ -121,7 +119,7 @@ def curves(model: TimeToDispatchRegressor, products: dict[str, ProductProfile]) 
 
     A longer range than MAX_CURVE_POINTS gets that many evenly spaced points, with both ends included.
     """
-    highest_of_all = max(seen.hours_max for seen in products.values())
+    highest_of_all = max(product.hours_max for product in products.values())
     found = []
     for place, code in enumerate(model.product_codes_):
         highest = products[code].orders_max // 1

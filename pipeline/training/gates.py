@@ -13,6 +13,7 @@ from pipeline.training.evaluation import Curve
 CHAMPION_TOLERANCE = 1.05
 FALL_TOLERANCE = 1e-9  # hours: the rounding error of floating-point sums
 MAX_HOURS_RATIO = 1.25  # x the highest observed hours
+NOT_COMPARED = "not compared with a champion: "  # the reason follows; the report shows it alone
 STALE_DAYS = 8.0  # a week and a day: Friday's dataset is missing
 
 
@@ -41,7 +42,7 @@ def champion_gate(candidate: Metrics | None, champion: Metrics | None, not_compa
     If both metrics are None, `not_compared` says why, and the gate warns.
     """
     if candidate is None or champion is None:
-        return _verdict("champion", "warn", f"not compared with a champion: {not_compared}", {})
+        return _verdict("champion", "warn", f"{NOT_COMPARED}{not_compared}", {})
     figures = {"rmse": candidate.rmse, "champion_rmse": champion.rmse, "tolerance": CHAMPION_TOLERANCE}
     if not candidate.rmse <= champion.rmse * CHAMPION_TOLERANCE:
         limit = f"{CHAMPION_TOLERANCE:g} x the champion's {champion.rmse:.3f} h"

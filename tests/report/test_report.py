@@ -128,7 +128,7 @@ def test_the_report_shows_the_plots_that_a_data_scientist_asks_for(reports: Buck
     ]
 
 
-def test_the_champions_curve_is_drawn_beside_the_new_ones_where_it_knows_the_product(reports: Bucket) -> None:
+def test_the_champions_curve_is_drawn_for_each_product_that_it_knows(reports: Bucket) -> None:
     first = reports.get(report_key(VERSION))
     curves = plots_of(reports.get(report_key(NEXT_VERSION)))[:5]
     assert [("stroke: var(--old)" in plot) for plot in curves].count(True) == 4

@@ -1,4 +1,4 @@
-"""How the choice is made: on cross-validation alone, and whatever one candidate does."""
+"""A candidate is chosen by cross-validation alone, even if another candidate fails."""
 
 import warnings
 from typing import Any, ClassVar, Self

@@ -59,7 +59,7 @@ def test_columns_may_come_in_any_order_among_others() -> None:
 
 
 @pytest.mark.parametrize("code", ["NA", "nan", "null", "None", "007", "7.0", "True", "1e5", "Ölfilter", " padded "])
-def test_a_product_code_is_text_whatever_it_looks_like(code: str) -> None:
+def test_a_product_code_is_read_as_text(code: str) -> None:
     assert code in parse_orders(csv_of(f"1,2,{code}", "1,2,7"), SOURCE)[PRODUCT].cat.categories
 
 
@@ -109,6 +109,9 @@ def test_a_row_is_refused_if_and_only_if_a_breach_in_it_can_be_named(hours: str,
         ),
         pytest.param(b"\n\n", "no column hours_to_dispatch, no column orders_placed, no column product", id="blank"),
         pytest.param(csv_of(good=0), "0 rows, but at least 100 are needed", id="header only"),
+        pytest.param(
+            csv_of(header=f"{HEADER},note", good=0), "0 rows, but at least 100", id="header only, four columns"
+        ),
         pytest.param(csv_of(good=10), "10 rows, but at least 100 are needed", id="ten rows"),
         pytest.param(csv_of(header="hours,orders_placed,product_code"), "no column hours_to_dispatch;", id="renamed"),
         pytest.param(csv_of(header=f"{HEADER},orders_placed"), "column orders_placed twice", id="twice"),
