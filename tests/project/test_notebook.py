@@ -30,7 +30,7 @@ def test_the_notebook_runs_from_top_to_bottom(monkeypatch: pytest.MonkeyPatch, t
         for output in cell.get("outputs", [])
         if output.output_type == "execute_result"
     ]
-    assert "'boosted_trees'" in results  # where hours bend they are chosen
+    assert "'boosted_trees'" in results  # chosen for the curved week
     assert outputs.count("image/png") == 2
 
 
@@ -48,6 +48,6 @@ def test_the_notebook_runs_on_the_kernel_that_its_requirements_name() -> None:
     assert named == tested != []
 
 
-def test_no_code_imports_the_notebooks() -> None:
+def test_no_code_imports_a_notebook() -> None:
     for path in [*ROOT.glob("pipeline/**/*.py"), *ROOT.glob("local/*.py")]:
         assert not re.search(r"(import|from) +notebooks", path.read_text()), path
