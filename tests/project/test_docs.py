@@ -19,7 +19,9 @@ ROOT = Path(__file__).parents[2]
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), ROOT / ".github/pull_request_template.md"])
 NAMES = [page.relative_to(ROOT).as_posix() for page in PAGES]
 LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
-FOLDERS = "pipeline|local|operations|e2e|tests|deploy|requirements|benchmarks|notebooks|docs"
+OURS = "pipeline|local|operations|e2e|tests|benchmarks"
+FOLDERS = rf"{OURS}|deploy|requirements|notebooks|docs|\.circleci|\.github"
+FENCE = re.compile(r"^ *```(\w*)\n(.*?)^ *```$", re.M | re.S)
 
 
 @cache
@@ -27,14 +29,39 @@ def text_of(page: Path) -> str:
     return page.read_text()
 
 
-def without_code(text: str) -> str:
-    return re.sub(r"```.*?```|`[^`\n]*`", "", text, flags=re.S)
+def code_in(text: str) -> str:
+    """The code of a page, one piece on each line: code blocks without their outputs, and inline code."""
+    blocks = [block for language, block in FENCE.findall(text) if language in ("sh", "yaml")]
+    return "\n".join([*blocks, *re.findall(r"`([^`\n]+)`", FENCE.sub("", text))])
+
+
+def links_in(text: str) -> list[str]:
+    """The links of a page that are not addresses on the web."""
+    prose = re.sub(r"`[^`\n]*`", "", FENCE.sub("", text))
+    return [link for link in LINK.findall(prose) if not re.match(r"https?://|mailto:", link)]
+
+
+def commands_in(text: str) -> set[str]:
+    """The targets of make in a page's code."""
+    return set(re.findall(r"(?<![\w-])make ([a-z.][a-z0-9/.-]*)", code_in(text)))
+
+
+def modules_in(text: str) -> set[str]:
+    """The modules that a page's code runs, without the standard library's venv."""
+    return set(re.findall(r"python3? -m ([a-z0-9_.]+)", code_in(text))) - {"venv"}
+
+
+def paths_in(text: str) -> set[str]:
+    """The files and folders of the repository in a page's code; a path with a variable or a wildcard is left out."""
+    return set(re.findall(rf"(?<![\w./-])(?:file://)?((?:{FOLDERS})/[\w./-]*)(?![\w./$*<-])", code_in(text)))
 
 
 def anchors(page: Path) -> set[str]:
-    """The fragments that GitHub gives to a page's headings."""
-    headings = re.findall(r"^#+ (.+)$", re.sub(r"```.*?```", "", text_of(page), flags=re.S), re.M)
-    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+    """The fragments that GitHub gives to a page's headings; a repeated one gets a number."""
+    found: list[str] = []
+    for heading in re.findall(r"^#+ (.+)$", FENCE.sub("", text_of(page)), re.M):
+        found.append(re.sub(r"[^\w\- ]", "", heading.strip().lower()).replace(" ", "-"))
+    return {f"{slug}-{number}" if (number := found[:place].count(slug)) else slug for place, slug in enumerate(found)}
 
 
 def table(page: str, heading: str | None = None) -> list[list[str]]:
@@ -69,9 +96,7 @@ def test_no_page_has_a_placeholder_that_was_not_filled_in() -> None:
 @pytest.mark.parametrize("name", NAMES)
 def test_every_link_leads_to_a_file_and_a_heading_that_exist(name: str) -> None:
     page = ROOT / name
-    for link in LINK.findall(without_code(text_of(page))):
-        if link.startswith(("http://", "https://")):
-            continue
+    for link in links_in(text_of(page)):
         path, _, fragment = link.partition("#")
         target = (page.parent / path).resolve() if path else page
         assert target.exists(), link
@@ -79,25 +104,31 @@ def test_every_link_leads_to_a_file_and_a_heading_that_exist(name: str) -> None:
             assert fragment in anchors(target), link
 
 
-def test_every_page_is_reached_from_the_index() -> None:
-    seen, ahead = set(), [ROOT / "docs/README.md"]
-    while ahead:
-        page = ahead.pop()
-        if page not in seen and page.suffix == ".md":
-            seen.add(page)
-            links = [link.partition("#")[0] for link in LINK.findall(text_of(page)) if "://" not in link]
-            ahead += [(page.parent / link).resolve() for link in links if link]
-    assert {page for page in PAGES if "docs" in page.parts} <= seen
+def test_every_page_is_in_the_index_and_every_decision_in_theirs() -> None:
+    linked = set()
+    for index in (ROOT / "docs/README.md", ROOT / "docs/decisions/README.md"):
+        links = [link.partition("#")[0] for link in links_in(text_of(index))]
+        linked |= {(index.parent / link).resolve().relative_to(ROOT).as_posix() for link in links if link}
+    pages = {name for name in NAMES if name.startswith("docs/")} - {"docs/README.md"}
+    assert len(pages) > 35
+    assert not pages - linked
+
+
+def test_the_pages_have_links_commands_modules_and_files_to_check() -> None:
+    text = "\n".join(text_of(page) for page in PAGES)
+    assert len(links_in(text)) > 100
+    assert {"run", "test", "deploy", "rollback", "status", "image", ".venv/installed"} <= commands_in(text)
+    assert {"pipeline.registry", "pipeline.train_model", "local.generate_orders"} <= modules_in(text)
+    assert len(paths_in(text)) > 50
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_every_command_exists(name: str) -> None:
-    text = text_of(ROOT / name)
     targets = set(re.findall(r"^([.a-z0-9/-]+):", text_of(ROOT / "Makefile"), re.M))
-    code = "\n".join(re.findall(r"```sh\n(.*?)```", text, re.S) + re.findall(r"`([^`\n]+)`", text))
-    assert set(re.findall(r"(?<![\w-])make ([a-z.][a-z0-9/.-]*)", code)) <= targets
-    for module in re.findall(r"python3? -m ([a-z_.]+)", code):
-        assert module == "venv" or find_spec(module), module
+    assert commands_in(text_of(ROOT / name)) <= targets
+    for module in modules_in(text_of(ROOT / name)):
+        assert re.match(rf"(?:{OURS})\.", module), module
+        assert find_spec(module), module
 
 
 def test_the_main_commands_are_documented() -> None:
@@ -108,8 +139,7 @@ def test_the_main_commands_are_documented() -> None:
 
 @pytest.mark.parametrize("name", [name for name in NAMES if not name.startswith("CHANGELOG")])
 def test_every_file_that_a_page_names_exists(name: str) -> None:
-    named = re.findall(rf"`((?:{FOLDERS})/[A-Za-z0-9_./-]*)`", text_of(ROOT / name))
-    assert not [path for path in named if not (ROOT / path).exists()]
+    assert not [path for path in paths_in(text_of(ROOT / name)) if not (ROOT / path).exists()]
 
 
 def strings_of_the_code() -> str:
@@ -166,6 +196,30 @@ def test_every_alert_says_what_users_notice_and_links_its_steps() -> None:
         assert path.endswith("/docs/how-to/on-call.md")
         assert fragment == rule["alert"].lower()
         assert fragment in anchors(ROOT / "docs/how-to/on-call.md")
+
+
+def test_the_steps_of_every_alert_are_numbered() -> None:
+    (group,) = yaml.safe_load(text_of(ROOT / "deploy/monitoring/rules.yaml"))["groups"]
+    alerts = text_of(ROOT / "docs/how-to/on-call.md").partition("\n## Alerts\n")[2]
+    sections = dict(re.findall(r"^### (\w+)\n(.*?)(?=^### |\Z)", alerts, re.M | re.S))
+    assert set(sections) == {rule["alert"] for rule in group["rules"]}
+    assert not [title for title, steps in sections.items() if not re.search(r"^1\. .*^2\. ", steps, re.M | re.S)]
+
+
+def test_master_requires_every_check_that_runs_on_a_branch() -> None:
+    (workflow,) = [
+        part["jobs"] for part in yaml.safe_load(text_of(ROOT / ".circleci/config.yml"))["workflows"].values()
+    ]
+    checks = set()
+    for job in workflow:
+        ((name, settings),) = job.items() if isinstance(job, dict) else [(job, {})]
+        if "filters" not in settings:
+            parameters = settings.get("matrix", {}).get("parameters", {})
+            checks |= {f"{name}-{python}" for python in parameters["python"]} if parameters else {name}
+    page = text_of(ROOT / "docs/how-to/protect-master.md")
+    assert len(checks) > 2
+    assert set(re.findall(r"^- `ci/circleci: (\S+)`$", page, re.M)) == checks
+    assert set(re.findall(r'^ *"ci/circleci: (\S+)"', page, re.M)) == checks
 
 
 @pytest.mark.parametrize("stage", ["train_model", "serve_model"])
